@@ -1,0 +1,185 @@
+"""The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
+
+`nox` runs everything but `demo` and `dev`. What is tested is the wheels that `build` makes, not the source tree.
+"""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+COVERAGE = ROOT / "build" / "coverage"
+
+# Relative, because both variables are lists split at spaces and the path to a checkout may hold one.
+os.environ["PIP_CONSTRAINT"] = os.environ["UV_CONSTRAINT"] = "constraints.txt"
+if "PIP_FIND_LINKS" in os.environ:  # uv reads nothing of pip's
+    os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ["PIP_FIND_LINKS"].split()))
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does: many tests start a process that imports torch
+
+TEST_ENV = {"OMP_NUM_THREADS": "1"}  # small tensors: more threads only wait for each other
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One folder with a pyproject.toml."""
+
+    folder: Path
+
+    @cached_property
+    def pyproject(self) -> dict[str, Any]:
+        return nox.project.load_toml(self.folder / "pyproject.toml")
+
+    @property
+    def name(self) -> str:
+        return str(self.pyproject["project"]["name"])
+
+    @property
+    def module(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def short(self) -> str:
+        return self.name.removeprefix("losses-")
+
+    @property
+    def requirements(self) -> list[str]:
+        return list(self.pyproject["project"].get("dependencies", []))
+
+    def group(self, name: str) -> list[str]:
+        """The requirements of a dependency group, none if the distribution has no such group."""
+        declared = name in self.pyproject.get("dependency-groups", {})
+        return list(nox.project.dependency_groups(self.pyproject, name)) if declared else []
+
+    @property
+    def wheel(self) -> str:
+        (wheel,) = DIST.glob(f"{self.module}-*.whl")
+        return str(wheel)
+
+    def siblings(self) -> "Iterator[Distribution]":
+        """The distributions of this repository that this one depends on, directly or not."""
+        for requirement in self.requirements:
+            sibling = BY_NAME.get(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+            if sibling:
+                yield sibling
+                yield from sibling.siblings()
+
+
+ROOT_PYPROJECT = Distribution(ROOT)
+PACKAGES = [Distribution(path.parent) for path in sorted((ROOT / "packages").glob("*/pyproject.toml"))]
+TESTKIT = Distribution(ROOT / "tests" / "testkit")
+BY_NAME = {package.name: package for package in PACKAGES}
+TEST_SESSIONS = [*(f"tests-{package.short}" for package in PACKAGES), "tests-all"]
+
+
+def wheels(*distributions: Distribution) -> list[str]:
+    """Their wheels and those of the siblings they need, for one command: a sibling is never looked up in an index."""
+    needed = {d.name: d for top in distributions for d in (top, *top.siblings())}
+    return [d.wheel for d in needed.values()]
+
+
+def third_party(*distributions: Distribution) -> list[str]:
+    """What they declare besides each other, for sessions that read the sources."""
+    return [line for d in distributions for line in d.requirements if not line.startswith("losses")]
+
+
+def run_pytest(session: nox.Session, packages: list[Distribution], *args: str) -> None:
+    """Run pytest, measuring these packages, and keep the data for the `coverage` session."""
+    data = COVERAGE / session.name
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    sources = ",".join(package.module for package in packages)
+    env = TEST_ENV | {"COVERAGE_FILE": str(data / "data")}
+    session.run("coverage", "run", f"--source={sources}", "-m", "pytest", *args, *session.posargs, env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and the two rules between packages: who may import whom, and the catalogue is current."""
+    session.install(*ROOT_PYPROJECT.group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("python", "tools/check_boundaries.py")
+    session.run("python", "tools/generate_catalogue.py", "--check")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """mypy --strict on the sources of every package."""
+    session.install(*third_party(*PACKAGES), *ROOT_PYPROJECT.group("typecheck"))
+    sources = [str(package.folder / "src") for package in [*PACKAGES, TESTKIT]]
+    session.run("mypy", *sources, env={"MYPYPATH": os.pathsep.join(sources)})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """An sdist of each distribution, then the wheel from that sdist; then a look into both."""
+    session.install(*ROOT_PYPROJECT.group("build"))
+    shutil.rmtree(DIST, ignore_errors=True)
+    for distribution in [*PACKAGES, TESTKIT]:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), str(distribution.folder))
+    session.run("python", "tools/check_wheels.py", *(str(package.folder) for package in PACKAGES))
+
+
+for _package in PACKAGES:
+
+    @nox.session(name=f"tests-{_package.short}", requires=["build"])
+    def tests(session: nox.Session, package: Distribution = _package) -> None:
+        """The tests of one package where only its wheel is installed, and what that declares."""
+        session.install(*wheels(package))
+        # Before anything else is installed, so that a dependency that is used but not declared shows.
+        session.run("python", "-m", "losses_core", "doctor", "--strict", env=TEST_ENV)
+        session.install(*wheels(TESTKIT), *ROOT_PYPROJECT.group("test"), *package.group("test"))
+        folder = str(package.folder / "tests")
+        run_pytest(session, [package, *package.siblings()], folder, "--doctest-modules", "--pyargs", package.module)
+
+
+@nox.session(name="tests-all", requires=["build"])
+def tests_all(session: nox.Session) -> None:
+    """Everything installed together: what holds between packages, and the core's own tests once more."""
+    session.install(
+        *wheels(*PACKAGES, TESTKIT),
+        *ROOT_PYPROJECT.group("test"),
+        *ROOT_PYPROJECT.group("integration"),
+        *(requirement for package in PACKAGES for requirement in package.group("test")),
+    )
+    core = BY_NAME["losses-core"]
+    run_pytest(session, PACKAGES, "tests/integration", str(core.folder / "tests"))
+
+
+@nox.session(requires=TEST_SESSIONS)
+def coverage(session: nox.Session) -> None:
+    """At least 95 % of the lines and of the branches of each package, over the data of all test sessions."""
+    session.install(*ROOT_PYPROJECT.group("coverage"))
+    session.run("python", "tools/check_coverage.py", str(COVERAGE), *(str(package.folder) for package in PACKAGES))
+
+
+@nox.session(requires=["build"], default=False)
+def demo(session: nox.Session) -> None:
+    """Train on real handwritten digits with losses built from YAML files."""
+    session.install(*wheels(*PACKAGES), *ROOT_PYPROJECT.group("demo"))
+    session.chdir("docs/examples")
+    session.run("python", "-m", "digits", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """An environment to work in: .venv, with every package editable and all tools."""
+    session.run(sys.executable, "-m", "venv", ".venv", external=True)
+    python = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
+    editable = [word for distribution in [*PACKAGES, TESTKIT] for word in ("-e", str(distribution.folder))]
+    groups = [line for name in ROOT_PYPROJECT.pyproject["dependency-groups"] for line in ROOT_PYPROJECT.group(name)]
+    groups += [line for package in PACKAGES for line in package.group("test")]
+    session.run(python, "-m", "pip", "install", *editable, *groups, external=True)

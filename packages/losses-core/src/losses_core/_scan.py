@@ -1,0 +1,104 @@
+"""What the installed distributions declare, read from their metadata; nothing is imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One entry point: a name, and where the class behind it is."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def source(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+    def load(self) -> object:
+        from importlib.metadata import EntryPoint
+
+        return EntryPoint(self.name, self.target, "").load()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All entry points of one group.
+
+    Attributes:
+        declared: Every name with what declares it: one entry, or several from different distributions.
+        distributions: Name → version of the distributions that declare anything in the group.
+        problems: Faults in metadata, as sentences.
+    """
+
+    declared: Mapping[str, tuple[Declared, ...]]
+    distributions: Mapping[str, str]
+    problems: tuple[str, ...]
+
+
+def normalized(distribution: str) -> str:
+    """The name as package indexes compare it: `Losses_Seg` and `losses-seg` are one distribution."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def scan(group: str) -> Scan:
+    """Read the entry points of `group`. A distribution with faulty metadata is noted and left out."""
+    from importlib import metadata
+
+    declared: dict[str, tuple[Declared, ...]] = {}
+    versions: dict[str, str] = {}
+    problems: list[str] = []
+    for distribution in metadata.distributions():
+        try:
+            entry_points = _entry_points(distribution, group)
+            if not entry_points:
+                continue
+            name, version = _identity(distribution)
+        except Exception as error:  # whatever is wrong with one package, the others must be found
+            problems.append(f"A package in {distribution.locate_file('')} has faulty metadata: {error!r}.")
+            continue
+        if name in versions:  # an older copy further down sys.path
+            continue
+        versions[name] = version
+        for entry_point in entry_points:
+            entry = Declared(entry_point.name, _target(entry_point), name, version)
+            others = declared.get(entry.name, ())
+            if any(other.target == entry.target for other in others):
+                continue  # identical twins, as an editable install beside a wheel
+            if any(other.distribution == name for other in others):
+                problems.append(f"{entry.source} declares {entry.name!r} twice; the first is used.")
+                continue
+            declared[entry.name] = (*others, entry)
+    return Scan(declared, dict(sorted(versions.items())), tuple(problems))
+
+
+def _entry_points(distribution: Distribution, group: str) -> list[EntryPoint]:
+    # The text first: parsing the files of all distributions takes longer, and stumbles over one that is malformed.
+    if group not in (distribution.read_text("entry_points.txt") or ""):
+        return []
+    return [entry_point for entry_point in distribution.entry_points if entry_point.group == group]
+
+
+def _identity(distribution: Distribution) -> tuple[str, str]:
+    name = distribution.metadata["Name"]
+    if not name:
+        raise ValueError("it has no name")
+    return normalized(name), str(distribution.version or "of unknown version")
+
+
+def _target(entry_point: EntryPoint) -> str:
+    """`module:Class`, without spaces and extras, so that equal targets compare equal."""
+    return entry_point.value.partition("[")[0].replace(" ", "")

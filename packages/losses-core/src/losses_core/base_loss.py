@@ -1,0 +1,365 @@
+"""`BaseLoss`: weights, masks, precision and reduction of every loss, once."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import inspect
+import re
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypedDict, final
+
+import torch
+from torch import Tensor, nn
+
+from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
+from losses_core._suggest import did_you_mean
+from losses_core.errors import ConfigError, InputError
+from losses_core.registry import LOSSES
+from losses_core.utils import checks
+from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.precision import first_tensor, map_tensors, match_dtype, upcast, without_autocast
+from losses_core.utils.weight_reduce import (
+    REDUCTIONS,
+    Pending,
+    Unreduced,
+    align,
+    apply_weight,
+    check_reduction,
+    pending,
+)
+
+
+class CommonOptions(TypedDict, total=False):
+    """Options of every loss but ``reduction``: for classes that declare a ``reduction`` set of their own."""
+
+    loss_weight: float
+    avg_factor: float | None
+    loss_name: str | None
+    sync_dist: bool
+
+
+class LossOptions(CommonOptions, total=False):
+    """Options that every loss takes by keyword (``**options: Unpack[LossOptions]``)."""
+
+    reduction: str
+
+
+class BaseLoss(nn.Module, abc.ABC):
+    r"""Base of every loss: a subclass computes the unreduced loss, everything around it happens here.
+
+    A call runs these steps, in this order: half-precision inputs are cast to float32 and autocast is switched off;
+    ``_forward`` gives the loss of each element; the sample weight multiplies it; it is reduced; ``loss_weight``
+    multiplies the result.
+
+    .. math::
+        \text{mean} = \frac{\sum_i w_i \, l_i}{\sum_i m_i}, \qquad
+        \text{sum} = \sum_i w_i \, l_i, \qquad \text{none} = w_i \, l_i
+
+    with :math:`m_i` the mass of an element: 1, the class weight of its label, or 0 where it is ignored. ``avg_factor``
+    replaces the denominator. A denominator that is not positive counts as 1, so an empty or fully ignored batch costs 0.
+
+    Subclasses define ``__init__`` (its parameters stored under their own names, ``**options: Unpack[LossOptions]``
+    passed on) and ``_forward(pred, target, *, keywords)``. A keyword of ``_forward`` may be given at the call; one that
+    is also a constructor parameter falls back to the constructor's value.
+
+    Args:
+        loss_weight: multiplies the result, for every reduction; may be changed between steps.
+        reduction: ``'none'``, ``'mean'`` or ``'sum'``.
+        avg_factor: denominator of ``mean`` instead of the mass, a positive number.
+        loss_name: label in logs; by default the class name in snake case without its trailing Loss.
+        sync_dist: normalise over all ranks of ``torch.distributed`` instead of this one.
+
+    Raises:
+        ConfigError: an option outside its range.
+        TypeError: an unknown option, an option of the wrong type.
+
+    Example:
+        >>> import torch
+        >>> class AbsoluteLoss(BaseLoss):
+        ...     def _forward(self, pred, target):
+        ...         return (pred - target).abs()
+        >>> loss = AbsoluteLoss(loss_weight=2.0)
+        >>> loss(torch.tensor([1.0, 4.0]), torch.zeros(2), weight=torch.tensor([1.0, 0.0]))
+        tensor(1.)
+    """
+
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
+    """The reductions that this class knows."""
+
+    class_axis: ClassVar[int | None] = None
+    """The axis of ``pred`` that ``_forward`` sums away in the middle of the shape: 1 for (N,C,*S) → (N,*S)."""
+
+    _call_parameters: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "forward" in cls.__dict__:
+            raise TypeError(f"{cls.__name__} defines forward(), which is final in BaseLoss: define _forward() instead.")
+        # torch.compile keeps its variants, eight at most, per code object: one per class, not one for all losses
+        cls.forward = _own_code(BaseLoss.forward)  # type: ignore[method-assign]
+        if "__init__" in cls.__dict__:
+            flatten_constructor(cls)
+        cls._call_parameters = call_parameters(cls._forward)
+
+    def __init__(
+        self,
+        *,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        avg_factor: float | None = None,
+        loss_name: str | None = None,
+        sync_dist: bool = False,
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        for name in unknown:
+            hint = did_you_mean(name, constructor_parameters(type(self)))
+            raise TypeError(f"{type(self).__name__} has no parameter {name!r}.{hint}")
+        self.loss_weight = checks.number(self, "loss_weight", loss_weight)
+        self.reduction = checks.choice(self, "reduction", reduction, self.reductions)
+        self.avg_factor = None if avg_factor is None else checks.number(self, "avg_factor", avg_factor, above=0)
+        self.loss_name = checks.text(self, "loss_name", loss_name)
+        self.sync_dist = checks.flag(self, "sync_dist", sync_dist)
+        if reduction == "sum" and avg_factor is not None:
+            raise ConfigError(f"{type(self).__name__}: reduction='sum' takes no avg_factor; use reduction='mean'.")
+        self._vectors: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def _forward(self, *args: Any, **kwargs: Any) -> Tensor | Unreduced:
+        """The unreduced loss of ``(pred, target, **keywords)``, in the precision of ``pred``."""
+
+    @final
+    def forward(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            pred: predictions, as the class describes (a tensor, or a tuple of them).
+            target: targets, as the class describes.
+            weight: sample weights, of the shape of the loss or of a leading-dims prefix of it.
+            avg_factor: denominator of ``mean`` for this call: a number or a 0-d tensor.
+            reduction_override: reduction for this call.
+            **kwargs: keywords of this class.
+
+        Returns:
+            The reduced loss: 0-d, or the shape of the loss with ``'none'``; float32, or float64 for float64 input.
+
+        Raises:
+            InputError: a shape, dtype or option that does not fit.
+            TypeError: an unknown or a missing keyword.
+        """
+        result = self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)
+        return result.finish(self.loss_weight)
+
+    def _evaluate(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        **kwargs: Any,
+    ) -> Pending:
+        """Everything of a call but the division by the denominator and ``loss_weight``."""
+        keywords = self._keywords(kwargs)
+        try:
+            reduction = self.reduction if reduction_override is None else reduction_override
+            check_reduction(reduction, self.reductions)
+            if avg_factor is None:
+                avg_factor = self.avg_factor
+            pred = upcast(pred)
+            reference = checks.floating(pred)
+            target = match_dtype(upcast(target), reference.dtype)
+            with without_autocast(reference.device.type):
+                if weight is not None:
+                    checks.tensor("weight", weight)
+                    weight = self._map_weight(weight.to(reference.dtype), pred, target)
+                    pred = self._hide(pred, weight)
+                result = self._forward(pred, target, **keywords)
+                value, mass = result if isinstance(result, Unreduced) else (result, None)
+                if weight is not None:
+                    value = apply_weight(value, weight)
+                return self._reduce(value, mass, reduction, avg_factor)
+        except InputError as error:
+            error.where = type(self).__name__
+            raise
+
+    def _reduce(
+        self, value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None
+    ) -> Pending:
+        if self.sync_dist and _world_size() > 1:
+            raise InputError("sync_dist=True is not supported with more than one process; set sync_dist=False.")
+        return pending(value, mass, reduction, avg_factor)
+
+    def _keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Call keywords for ``_forward``: the given ones, else the constructor's, else the declared defaults."""
+        declared = self._call_parameters
+        for name in given:
+            if name not in declared:
+                known = ["weight", "avg_factor", "reduction_override", *declared]
+                raise TypeError(
+                    f"{type(self).__name__}: unknown keyword {name!r}.{did_you_mean(name, known)} "
+                    f"The call takes pred, target, {', '.join(known)}."
+                )
+        keywords = {}
+        for name, default in declared.items():
+            if name in given:
+                keywords[name] = given[name]
+            elif default is not inspect.Parameter.empty:
+                keywords[name] = default
+            elif hasattr(self, name):
+                keywords[name] = getattr(self, name)
+            else:
+                raise TypeError(f"{type(self).__name__}: the call needs {name}=.")
+        return keywords
+
+    def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
+        """Map the weight shapes a family documents to the loss's shape; refuse here what a loss cannot weight."""
+        return weight
+
+    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
+        """View a weight of the loss so that it broadcasts over ``pred``, or None where the two do not correspond."""
+        if self.class_axis is None:
+            return align(weight, pred.shape)
+        shape = list(pred.shape)
+        del shape[self.class_axis]
+        aligned = align(weight, shape)
+        return None if aligned is None else aligned.unsqueeze(self.class_axis)
+
+    def _hide(self, pred: Any, weight: Tensor) -> Any:
+        """Keep the gradient at elements of weight zero exactly zero, whatever ``pred`` holds there."""
+
+        def hide(tensor: Tensor) -> Tensor:
+            aligned = self._on_pred(weight, tensor)
+            return tensor if aligned is None else hide_gradient(tensor, aligned == 0)
+
+        return map_tensors(hide, pred)
+
+    def _set_vector(self, name: str, given: float | Sequence[float] | Tensor | None) -> None:
+        """Store a per-class parameter as given; a list or tensor of it also as the private buffer ``_<name>``.
+
+        The buffer is not persistent and is rebuilt from what was given whenever the module moves, so that neither
+        ``.half()`` nor ``.to_empty()`` can change it.
+        """
+        given = checks.vector(self, name, given)
+        setattr(self, name, given)
+        if given is not None and not isinstance(given, int | float):
+            self._vectors += (name,)
+            self.register_buffer(f"_{name}", _as_buffer(given, torch.device("cpu")), persistent=False)
+
+    def _vector(self, name: str, pred: Tensor, length: int) -> Tensor | None:
+        """The tensor of a per-class parameter on the device and in the precision of ``pred``; None for None.
+
+        A single number is returned as a 0-d tensor; anything else must have ``length`` entries.
+        """
+        given = getattr(self, name)
+        if given is None:
+            return None
+        if name not in self._vectors:
+            return torch.full((), given, dtype=pred.dtype, device=pred.device)
+        buffer: Tensor = getattr(self, f"_{name}")
+        if buffer.shape[0] != length:
+            raise InputError(
+                f"{name}: expected {length} entries, one per class of pred {tuple(pred.shape)}; got {buffer.shape[0]}."
+            )
+        if buffer.device != pred.device and not torch.compiler.is_compiling():
+            # once, so that a loss that was never moved does not copy (and wait) at every step
+            buffer = _as_buffer(given, pred.device)
+            setattr(self, f"_{name}", buffer)
+        return buffer.to(pred.device, pred.dtype)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        for name in self._vectors:
+            device = self._buffers[f"_{name}"].device  # type: ignore[union-attr]
+            self._buffers[f"_{name}"] = _as_buffer(getattr(self, name), device)
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name of this loss in logs."""
+        return self.loss_name or snake_case(type(self).__name__)
+
+    @classmethod
+    def call_keywords(cls) -> frozenset[str]:
+        """The keywords a call takes beside weight, avg_factor and reduction_override."""
+        return frozenset(cls._call_parameters)
+
+    def parameters_as_given(self) -> dict[str, Any]:
+        """Constructor parameter → the value it was given."""
+        return {name: getattr(self, name) for name in constructor_parameters(type(self))}
+
+    def to_config(self) -> dict[str, Any]:
+        """The config from which `build_loss` builds this loss again: plain numbers, strings and lists."""
+        config = {"type": LOSSES.name_of(type(self))}
+        return config | {name: _plain(value) for name, value in self.parameters_as_given().items()}
+
+    def extra_repr(self) -> str:
+        defaults = constructor_parameters(type(self))
+        shown = []
+        for name, value in self.parameters_as_given().items():
+            if name in OPTIONS and value == defaults[name].default:
+                continue
+            shown.append(f"{name}={_plain(value)!r}")
+        return ", ".join(shown)
+
+
+def _own_code(function: Any) -> Any:
+    copy = types.FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(copy, function)
+
+
+flatten_constructor(BaseLoss)
+OPTIONS: tuple[str, ...] = tuple(constructor_parameters(BaseLoss))
+"""Names of the options that every loss takes."""
+
+
+def snake_case(name: str) -> str:
+    """``CIoULoss`` → ``ciou``, ``OHEMCrossEntropyLoss`` → ``ohem_cross_entropy``: acronyms are one word.
+
+    Example:
+        >>> snake_case("KnowledgeDistillationLoss")
+        'knowledge_distillation'
+    """
+    name = (name.removesuffix("Loss") or name).replace("IoU", "IOU")
+    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+
+
+def _as_buffer(given: Sequence[float] | Tensor, device: torch.device) -> Tensor:
+    # float64, so that float64 input sees the numbers as written; mps has no float64
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    if isinstance(given, Tensor):
+        return given.detach().to(device, dtype, copy=True)
+    return torch.tensor([float(x) for x in given], dtype=dtype, device=device)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _world_size() -> int:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1
+    return torch.distributed.get_world_size()
+
+
+__all__ = ["OPTIONS", "BaseLoss", "CommonOptions", "LossOptions", "Pending", "Unreduced", "first_tensor", "snake_case"]

@@ -1,0 +1,103 @@
+"""Reading a config from a file: YAML, JSON or TOML, each without code execution and with bounded work."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from losses_core._suggest import did_you_mean, shown
+from losses_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from losses_core.base_loss import BaseLoss
+    from losses_core.combined import CombinedLoss
+
+__all__ = ["Config", "load_config"]
+
+Config: TypeAlias = "str | Mapping[str, Any] | Sequence[Any] | BaseLoss | CombinedLoss"
+"""What `build_loss` takes: a loss's name, a mapping with "type", a list of configs, or a mapping label → config."""
+
+
+def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
+    """Read the config of a loss from a file.
+
+    Args:
+        path: A `.yaml` or `.yml` file (needs PyYAML: the extra `losses-core[yaml]`), a `.json` or a `.toml` file.
+        key: Where in the file the config is; dots lead into nested mappings, as `train.loss`. None: the whole file.
+
+    Returns:
+        What stands under the key, for `build_loss`.
+
+    Raises:
+        ConfigError: The file cannot be read, is malformed, repeats a key, is nested too deeply or lacks the key.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "train.toml")
+        ...     _ = file.write_text('[loss]\\ntype = "DiceLoss"\\nsmooth = 1e-6\\n')
+        ...     load_config(file)
+        {'type': 'DiceLoss', 'smooth': 1e-06}
+    """
+    file = Path(path)
+    parse = _PARSERS.get(file.suffix.lower())
+    if parse is None:
+        raise ConfigError(f"{file}: expected a file that ends in {', '.join(_PARSERS)}.")
+    try:
+        content = parse(file.read_text(encoding="utf-8-sig"))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.text}", hint=error.hint) from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply.") from error
+    # A parser given arbitrary text fails in many ways (PyYAML with KeyError, AttributeError, …): one error for all.
+    except Exception as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    return content if key is None else _at(content, key, file)
+
+
+def _at(content: Any, key: str, file: Path) -> Any:
+    if isinstance(content, Mapping) and key in content:  # a key that itself holds dots
+        return content[key]
+    for part in key.split("."):
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{file}: expected a mapping with the key {part!r}, got {shown(content)}.")
+        if part not in content:
+            names = [str(name) for name in content]
+            raise ConfigError(
+                f"{file}: no key {part!r}.{did_you_mean(part, names)}",
+                hint=f"It has: {', '.join(names[:20]) or 'nothing'}. key=None takes the whole file.",
+            )
+        content = content[part]
+    return content
+
+
+def _parse_json(text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise ConfigError(f"the key {repeated!r} stands twice in one mapping.")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _parse_yaml(text: str) -> Any:
+    try:
+        from losses_core._yaml import parse
+    except ModuleNotFoundError as error:
+        raise ConfigError("reading YAML needs PyYAML: pip install losses-core[yaml]") from error
+    return parse(text)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    ".yaml": _parse_yaml,
+    ".yml": _parse_yaml,
+    ".json": _parse_json,
+    ".toml": tomllib.loads,
+}

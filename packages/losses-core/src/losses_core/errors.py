@@ -1,0 +1,110 @@
+"""The errors of the library: every one is a `LossesError`, and a built-in error of the kind Python users expect."""
+
+from __future__ import annotations
+
+from losses_core._suggest import did_you_mean
+
+__all__ = [
+    "AmbiguousLossError",
+    "ConfigError",
+    "DuplicateLossError",
+    "InputError",
+    "LossLoadError",
+    "LossNotInstalledError",
+    "LossesError",
+    "RegistryError",
+    "UnknownLossError",
+    "did_you_mean",
+]
+
+
+class LossesError(Exception):
+    """The base of every error that this library raises on purpose.
+
+    Args:
+        text: What was expected, what was received, and what to do.
+
+    Example:
+        >>> try:
+        ...     raise InputError("expected a float pred", where="DiceLoss")
+        ... except LossesError as error:
+        ...     print(error)
+        DiceLoss: expected a float pred
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        # Ahead of KeyError's and ImportError's own: KeyError would print the text in quotes.
+        return self.text
+
+
+class RegistryError(LossesError):
+    """A name could not be turned into a loss class, or a class into a name."""
+
+
+class UnknownLossError(RegistryError, KeyError):
+    """No installed package and no `register` call knows the name."""
+
+
+class LossNotInstalledError(UnknownLossError, ImportError):
+    """The name belongs to a package that is not installed; the text says which."""
+
+
+class AmbiguousLossError(RegistryError):
+    """Two distributions declare the name; the text lists the qualified forms, which always work."""
+
+
+class DuplicateLossError(RegistryError, ValueError):
+    """Another loss was registered under a name that is taken."""
+
+
+class LossLoadError(RegistryError, ImportError):
+    """A package declares the name, but what it declares cannot be imported or is no loss."""
+
+
+class ConfigError(LossesError, ValueError):
+    """A config does not say what to build.
+
+    Args:
+        text: What is wrong.
+        path: Where in the config, as `loss[1].smoth`.
+        hint: What to do about it, as a sentence.
+
+    Example:
+        >>> print(ConfigError("DiceLoss has no parameter 'smoth'.", "loss[1].smoth", "Did you mean 'smooth'?"))
+        loss[1].smoth: DiceLoss has no parameter 'smoth'. Did you mean 'smooth'?
+    """
+
+    def __init__(self, text: str = "", path: str = "", hint: str = "") -> None:
+        super().__init__(text)
+        self.path = path
+        self.hint = hint
+
+    def __str__(self) -> str:
+        start = f"{self.path}: {self.text}" if self.path else self.text
+        return f"{start} {self.hint}" if self.hint else start
+
+
+class InputError(LossesError, ValueError):
+    """A tensor or an option given to a call has a wrong shape, type or range.
+
+    Args:
+        text: What was expected and what was received.
+        where: The name of the loss or function; may be set later by a caller who knows it.
+
+    Example:
+        >>> error = InputError("expected pred of shape (N, 4), got (3,)")
+        >>> error.where = "CIoULoss"
+        >>> print(error)
+        CIoULoss: expected pred of shape (N, 4), got (3,)
+    """
+
+    def __init__(self, text: str = "", where: str | None = None) -> None:
+        super().__init__(text)
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.where else self.text

@@ -1,0 +1,147 @@
+"""Checks with one wording: what was expected, what came, what to do.
+
+Constructor checks return the value unchanged, so that storing and checking are one line. They raise `ConfigError` for a
+value outside its range and TypeError for a wrong type; call-time checks raise `InputError`.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from losses_core._suggest import did_you_mean
+from losses_core.errors import ConfigError, InputError
+from losses_core.utils.precision import first_tensor
+
+_T = TypeVar("_T")
+
+
+def _fault(owner: object, name: str, expected: str, got: Any) -> str:
+    shown = f"{got!r} ({type(got).__name__})" if isinstance(got, str) else repr(got)
+    return f"{type(owner).__name__}: {name}: expected {expected}; got {shown}."
+
+
+def number(
+    owner: object,
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    integer: bool = False,
+) -> Any:
+    """Check a finite number in [low, high] (above, below: open ends) and return it."""
+    kind = "an integer" if integer else "a number"
+    bounds = [(">=", low), (">", above), ("<=", high), ("<", below)]
+    limits = " and ".join(f"{sign} {limit:g}" for sign, limit in bounds if limit is not None)
+    expected = f"{kind} {limits}".rstrip()
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if integer else numbers.Real):
+        raise TypeError(_fault(owner, name, expected, value))
+    inside = (
+        math.isfinite(value)
+        and (low is None or value >= low)
+        and (high is None or value <= high)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+    if not inside:
+        raise ConfigError(_fault(owner, name, expected, value))
+    return value
+
+
+def choice(owner: object, name: str, value: _T, choices: Sequence[_T]) -> _T:
+    """Check that the value is one of the choices and return it."""
+    if value not in choices:
+        hint = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
+        raise ConfigError(_fault(owner, name, f"one of {', '.join(map(repr, choices))}", value) + hint)
+    return value
+
+
+def flag(owner: object, name: str, value: Any) -> bool:
+    """Check a bool and return it."""
+    if not isinstance(value, bool):
+        raise TypeError(_fault(owner, name, "True or False", value))
+    return value
+
+
+def text(owner: object, name: str, value: Any) -> str | None:
+    """Check a string or None and return it."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(_fault(owner, name, "a string or None", value))
+    return value
+
+
+def vector(owner: object, name: str, value: Any) -> Any:
+    """Check a per-class parameter (None, a number, a list of numbers, a 1-D tensor; finite, ≥ 0) and return it."""
+    expected = "None, a number, or a list or 1-D tensor of finite numbers >= 0, one per class"
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        if value.ndim != 1 or not value.numel() or not bool((value.isfinite() & (value >= 0)).all()):
+            raise ConfigError(_fault(owner, name, expected, value))
+        return value.detach()
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return number(owner, name, value)
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        raise TypeError(_fault(owner, name, expected, value))
+    items = list(value)
+    if not items or not all(isinstance(x, numbers.Real) and math.isfinite(x) and x >= 0 for x in items):
+        raise ConfigError(_fault(owner, name, expected, value))
+    return value
+
+
+def floating(pred: Any) -> Tensor:
+    """Check that ``pred`` is, or holds first, a floating tensor; return that tensor."""
+    reference = first_tensor(pred)
+    if reference is None:
+        raise InputError(f"expected pred as a floating tensor (or a tuple of them); got {type(pred).__name__}.")
+    if not reference.is_floating_point():
+        raise InputError(f"expected a floating pred; got {reference.dtype}.")
+    return reference
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """Check that an argument of a call is a tensor and return it."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"expected {name} as a tensor; got {type(value).__name__}.")
+    return value
+
+
+def index(name: str, value: Any) -> Tensor:
+    """Check that an argument of a call holds class indices (an integer tensor) and return it as int64."""
+    value = tensor(name, value)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise InputError(f"expected {name} with class indices (an integer dtype such as torch.long); got {value.dtype}.")
+    return value.long()
+
+
+def same_shape(pred: Tensor, target: Tensor) -> None:
+    """Check that pred and target have one shape: nothing broadcasts."""
+    if pred.shape != target.shape:
+        raise InputError(f"expected target of the shape of pred {tuple(pred.shape)}; got {tuple(target.shape)}.")
+
+
+def shape(name: str, value: Tensor, *allowed: Sequence[int | str], reference: str = "") -> None:
+    """Check a shape against the allowed ones; the text names them all and, if given, what they follow from.
+
+    Example:
+        >>> import torch
+        >>> shape("target", torch.zeros(2, 3), (2, 4), reference="pred (2, 5, 4)")
+        Traceback (most recent call last):
+            ...
+        losses_core.errors.InputError: expected target of shape (2, 4) for pred (2, 5, 4); got (2, 3).
+    """
+    shapes = [tuple(s) for s in allowed]
+    if tuple(value.shape) in shapes:
+        return
+    shown = [str(s) for s in dict.fromkeys(shapes)]
+    listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
+    context = f" for {reference}" if reference else ""
+    raise InputError(f"expected {name} of shape {listed}{context}; got {tuple(value.shape)}.")

@@ -1,0 +1,165 @@
+"""Public helpers around losses: labels, class weights, focal factors, overlap of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from losses_core.errors import InputError
+from losses_core.utils import checks
+from losses_core.utils.boxes import compute_giou, compute_iou
+from losses_core.utils.focal import focal_weight, sigmoid_focal_loss
+
+__all__ = [
+    "compute_giou",
+    "compute_iou",
+    "convert_to_one_hot",
+    "focal_weight",
+    "get_class_weight",
+    "sigmoid_focal_loss",
+]
+
+WeightMethod = Literal["inverse", "sqrt_inverse", "effective_num", "median_freq"]
+
+
+def convert_to_one_hot(
+    labels: Tensor,
+    num_classes: int,
+    *,
+    dim: int = -1,
+    ignore_index: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """One-hot encode class indices, in the wanted dtype from the start.
+
+    Args:
+        labels: integer tensor (*), values in [0, num_classes) or ``ignore_index``.
+        num_classes: C, ≥ 1.
+        dim: where the class axis stands in the result.
+        ignore_index: label whose rows are all zero.
+        dtype: of the result.
+
+    Returns:
+        (*) with an axis of C entries inserted at ``dim``.
+
+    Raises:
+        InputError: labels that are not integers, a ``num_classes`` below 1.
+        RuntimeError: on the CPU, a label outside the range (torch's index error).
+
+    Example:
+        >>> import torch
+        >>> convert_to_one_hot(torch.tensor([1, 255]), 3, ignore_index=255)
+        tensor([[0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    labels = checks.index("labels", labels)
+    if num_classes < 1:
+        raise InputError(f"num_classes: expected an integer >= 1; got {num_classes}.")
+    dim = dim % (labels.ndim + 1)
+    ones: Tensor | None = None
+    if ignore_index is not None:
+        ignored = labels == ignore_index
+        labels, ones = labels.masked_fill(ignored, 0), (~ignored).to(dtype).unsqueeze(dim)
+    shape = [*labels.shape[:dim], num_classes, *labels.shape[dim:]]
+    result = torch.zeros(shape, dtype=dtype, device=labels.device)
+    if ones is None:
+        return result.scatter_(dim, labels.unsqueeze(dim), 1)
+    return result.scatter_(dim, labels.unsqueeze(dim), ones)
+
+
+def get_class_weight(
+    labels: Tensor | Sequence[Any] | Any,
+    method: WeightMethod = "inverse",
+    *,
+    num_classes: int | None = None,
+    beta: float = 0.9999,
+    ignore_index: int | None = None,
+    normalize: Literal["mean"] | None = None,
+    per_image: bool = False,
+) -> Tensor:
+    r"""Class weights from label counts.
+
+    With :math:`n_c` the count of a class, :math:`N` their sum and :math:`C` the number of classes that occur:
+
+    - ``inverse``: :math:`N / (C n_c)`, what scikit-learn calls "balanced";
+    - ``sqrt_inverse``: its square root;
+    - ``effective_num``: :math:`(1-\beta)/(1-\beta^{n_c})`, scaled to the sum C (Cui et al., CVPR 2019, arXiv 1901.05555);
+    - ``median_freq``: median frequency / frequency (Eigen and Fergus, ICCV 2015, arXiv 1411.4734).
+
+    Args:
+        labels: class indices, a tensor, array or (nested) list of any shape.
+        method: one of the four above.
+        num_classes: length of the result; by default the largest label + 1.
+        beta: of ``effective_num``, in [0, 1).
+        ignore_index: label that is not counted.
+        normalize: ``'mean'`` rescales to mean 1 over the classes that occur.
+        per_image: ``median_freq`` only: the first axis is images, and a class's frequency is its share of the pixels of
+            the images where it occurs, as in the paper.
+
+    Returns:
+        float32 (num_classes,); a class that does not occur has weight 0.
+
+    Raises:
+        InputError: labels that are not integers or out of range, an unknown method, ``beta`` outside [0, 1).
+
+    Example:
+        >>> get_class_weight([0, 0, 0, 1])
+        tensor([0.6667, 2.0000])
+    """
+    labels = checks.index("labels", torch.as_tensor(labels))
+    methods = ("inverse", "sqrt_inverse", "effective_num", "median_freq")
+    if method not in methods:
+        raise InputError(f"method: expected one of {', '.join(map(repr, methods))}; got {method!r}.")
+    if not 0 <= beta < 1:
+        raise InputError(f"beta: expected a number >= 0 and < 1; got {beta}.")
+    if normalize not in (None, "mean"):
+        raise InputError(f"normalize: expected None or 'mean'; got {normalize!r}.")
+    if per_image and (method != "median_freq" or labels.ndim < 2):
+        raise InputError("per_image=True needs method='median_freq' and labels with images on the first axis.")
+
+    images = labels.reshape(labels.shape[0], -1) if per_image else labels.reshape(1, -1)
+    counts = _count(images, num_classes, ignore_index)
+    n = counts.sum(0)
+    present = n > 0
+    classes = present.sum().clamp(min=1)
+    if method in ("inverse", "sqrt_inverse"):
+        weight = n.sum() / (classes * n)
+        weight = weight.sqrt() if method == "sqrt_inverse" else weight
+    elif method == "effective_num":
+        # 1 - β^n in log space: for β close to 1 the plain power cancels
+        log_beta = torch.log1p(torch.tensor(beta - 1.0, dtype=torch.float64))
+        weight = (1 - beta) / -torch.expm1(n * log_beta)
+        weight = weight * (classes / weight[present].sum())
+    else:
+        occurs = counts > 0
+        frequency = n / (occurs * counts.sum(1, keepdim=True)).sum(0)
+        weight = _median(frequency[present]) / frequency
+    weight = torch.where(present, weight, 0.0)
+    if normalize == "mean":
+        weight = weight * (classes / weight.sum())
+    return weight.float()
+
+
+def _count(images: Tensor, num_classes: int | None, ignore_index: int | None) -> Tensor:
+    """(images, C) label counts in float64."""
+    counted = torch.ones_like(images, dtype=torch.bool) if ignore_index is None else images != ignore_index
+    valid = images[counted]
+    largest = int(valid.max()) if valid.numel() else -1
+    size = largest + 1 if num_classes is None else num_classes
+    if valid.numel() and (int(valid.min()) < 0 or largest >= size):
+        raise InputError(
+            f"expected labels in [0, {size}) or ignore_index={ignore_index}; "
+            f"got labels from {int(valid.min())} to {largest}."
+        )
+    offset = torch.arange(images.shape[0], device=images.device).unsqueeze(1) * size
+    flat = (images + offset)[counted]
+    counts = torch.bincount(flat, minlength=images.shape[0] * size)
+    return counts.reshape(images.shape[0], size).double()
+
+
+def _median(values: Tensor) -> Tensor:
+    # torch.median takes the lower of two middle values; the paper's median is the usual one
+    return values.quantile(0.5) if values.numel() else values.sum()

@@ -1,0 +1,197 @@
+"""Weighting and reduction, in one place for the base class and for plain functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses_core.errors import InputError
+from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.precision import full_precision, match_dtype, upcast
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+class Unreduced(NamedTuple):
+    """What a loss returns before reduction.
+
+    Attributes:
+        value: the loss of each element; any shape, 0-d for a batch-level loss.
+        mass: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value`` or of a
+            leading-dims prefix of it, where it counts once for each element under it. None: 1 each.
+    """
+
+    value: Tensor
+    mass: Tensor | None = None
+
+
+class Pending(NamedTuple):
+    """A loss one division away from its result: ``numerator / denominator``, or ``numerator`` alone."""
+
+    numerator: Tensor
+    denominator: Tensor | float | None
+    reduction: str
+
+    def finish(self, scale: float = 1.0) -> Tensor:
+        """The reduced loss times ``scale``."""
+        if self.denominator is None:
+            return self.numerator if scale == 1.0 else self.numerator * scale
+        if isinstance(self.denominator, Tensor):
+            # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
+            result = self.numerator / torch.where(self.denominator <= 0, 1, self.denominator)
+            return result if scale == 1.0 else result * scale
+        denominator = 1 if self.denominator <= 0 else self.denominator
+        return self.numerator / denominator if scale == 1.0 else self.numerator * (scale / denominator)
+
+
+def check_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:
+    """Refuse an unknown reduction with the list of the known ones."""
+    if reduction not in allowed:
+        raise InputError(f"reduction: expected one of {', '.join(map(repr, allowed))}; got {reduction!r}.")
+
+
+def align(weight: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """View ``weight`` so that it multiplies a tensor of ``shape``, or None where it is no leading-dims prefix of it."""
+    if weight.shape != torch.Size(shape[: weight.ndim]) or weight.ndim > len(shape):
+        return None
+    return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim))
+
+
+def apply_weight(value: Tensor, weight: Tensor) -> Tensor:
+    """Multiply by sample weights; an element of weight zero is zero whatever its value."""
+    aligned = align(weight, value.shape)
+    if aligned is None:
+        raise InputError(
+            f"expected weight of the loss's shape {tuple(value.shape)} or of a leading-dims prefix of it; "
+            f"got {tuple(weight.shape)}."
+        )
+    return (value * aligned).masked_fill(aligned == 0, 0)
+
+
+def pending(value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None) -> Pending:
+    """Reduce up to the division (``batchmean``, where a class allows it, divides by the first axis)."""
+    if reduction == "none":
+        return Pending(value, None, reduction)
+    if reduction == "sum":
+        if avg_factor is not None:
+            raise InputError("reduction='sum' takes no avg_factor; use reduction='mean' to divide by it.")
+        return Pending(value.sum(), None, reduction)
+    if isinstance(avg_factor, Tensor) and avg_factor.ndim:
+        raise InputError(f"avg_factor: expected a number or a 0-d tensor; got shape {tuple(avg_factor.shape)}.")
+    if avg_factor is not None:
+        denominator: Tensor | float = avg_factor
+    elif reduction == "batchmean":
+        denominator = value.shape[0] if value.ndim else 1
+    else:
+        denominator = total_mass(value, mass)
+    return Pending(value.sum(), denominator, reduction)
+
+
+def total_mass(value: Tensor, mass: Tensor | None) -> Tensor | float:
+    """Σ mass over the elements of ``value``, a plain number where no element is left out."""
+    if mass is None:
+        return value.numel()
+    total = mass.sum()
+    for size in value.shape[mass.ndim :]:
+        total = total * size
+    return total
+
+
+@full_precision
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """Reduce a loss: ``none``, ``mean`` (Σ / number of elements) or ``sum``.
+
+    The mean of an empty loss is 0 and stays connected to the graph.
+
+    Args:
+        loss: any shape.
+        reduction: ``'none'``, ``'mean'`` or ``'sum'``.
+
+    Raises:
+        InputError: unknown reduction.
+
+    Example:
+        >>> import torch
+        >>> reduce_loss(torch.tensor([1.0, 3.0]), "mean")
+        tensor(2.)
+    """
+    check_reduction(reduction)
+    return pending(loss, None, reduction, None).finish()
+
+
+@full_precision
+def weight_reduce_loss(
+    loss: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    avg_factor: float | Tensor | None = None,
+) -> Tensor:
+    """Weight a loss element by element, then reduce it.
+
+    Args:
+        loss: any shape.
+        weight: of the shape of ``loss`` or of a leading-dims prefix of it. It multiplies the loss and does not enter the
+            denominator. An element of weight zero is zero even where the loss is NaN.
+        reduction: ``'none'``, ``'mean'`` or ``'sum'``.
+        avg_factor: denominator of ``mean`` instead of the number of elements; where it is ≤ 0, 1 is used.
+
+    Raises:
+        InputError: a weight of another shape, an unknown reduction, ``avg_factor`` with ``'sum'``.
+
+    Example:
+        >>> import torch
+        >>> weight_reduce_loss(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 0.0]), avg_factor=1)
+        tensor(1.)
+    """
+    check_reduction(reduction)
+    if weight is not None:
+        loss = apply_weight(loss, weight.to(loss.dtype))
+    return pending(loss, None, reduction, avg_factor).finish()
+
+
+def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Give an unreduced loss function the arguments ``weight``, ``reduction`` and ``avg_factor``.
+
+    ``f(pred, target, **options)`` becomes ``f(pred, target, weight=None, reduction='mean', avg_factor=None, **options)``
+    under the rules of `weight_reduce_loss`; half precision is computed in float32, and what stands at an element of
+    weight zero cannot reach the gradient.
+
+    Args:
+        loss_func: takes ``pred`` and ``target`` first and returns the loss of each element.
+
+    Example:
+        >>> import torch
+        >>> @weighted_loss
+        ... def absolute(pred, target):
+        ...     return (pred - target).abs()
+        >>> absolute(torch.tensor([1.0, 4.0]), torch.zeros(2), torch.tensor([1.0, 0.5]))
+        tensor(1.5000)
+    """
+
+    @full_precision
+    @functools.wraps(loss_func)
+    def wrapper(
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        avg_factor: float | Tensor | None = None,
+        **options: Any,
+    ) -> Tensor:
+        check_reduction(reduction)
+        target = match_dtype(target, pred.dtype)
+        aligned = None if weight is None else align(weight, pred.shape)
+        if aligned is not None:
+            pred = hide_gradient(pred, aligned == 0)
+        return weight_reduce_loss(upcast(loss_func(pred, target, **options)), weight, reduction, avg_factor)
+
+    first, second, *rest = inspect.signature(loss_func).parameters.values()
+    inserted = list(inspect.signature(weight_reduce_loss).parameters.values())[1:]
+    keyword_only = [p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY) for p in rest]
+    wrapper.__signature__ = inspect.Signature([first, second, *inserted, *keyword_only])  # type: ignore[attr-defined]
+    return wrapper

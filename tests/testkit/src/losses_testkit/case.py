@@ -1,0 +1,103 @@
+"""What the contract needs to know of a loss: options, inputs, an oracle, and how its elements relate to its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from losses_core import LOSSES, BaseLoss
+
+Array: TypeAlias = npt.NDArray[Any]
+Reference: TypeAlias = tuple[Array, Array]
+
+
+@dataclasses.dataclass
+class Inputs:
+    """The arguments of one call; floating tensors in float64, tensors may stand in tuples and lists."""
+
+    pred: Any
+    target: Any
+    call: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One loss with one set of options, as an entry of a package's table of cases.
+
+    Attributes:
+        loss: name in the registry.
+        make: ``make(generator, n)`` gives inputs of batch size n, away from ties and kinks.
+        oracle: ``oracle(pred, target, **options, **call)`` in NumPy float64, written from the published formula: the
+            unreduced value, and each element's share of the denominator of ``mean``. Only the case's own options are
+            passed, so its defaults must be the published ones.
+        options: constructor options.
+        id: what tells this case from others of the same loss.
+        ignore: ``ignore(inputs)`` ignores some places: the changed inputs, and a bool tensor of pred's shape (a tuple for
+            a tuple) that is true there. None: the loss ignores nothing.
+        ignore_all: ``ignore_all(inputs)`` ignores everything.
+        weight: whether a sample weight (N,) is accepted and row i of pred alone decides row i of the loss.
+        logits: pred holds logits: it is also run at ±6e4.
+        edges: further inputs by name at which value and gradient must be finite.
+        empty: whether a batch of size 0 is accepted (it is unless there is a reason).
+        saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not bounded.
+        saved_size: batch size at which the saved bytes are measured.
+        gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
+        gradgradcheck: whether the double backward is checked by finite differences.
+        half_tolerance: difference from the float32 result on the same rounded input.
+        dynamic: whether one compilation must serve all batch sizes.
+        compiled: further reason-free switch: False only with ``why``.
+        why: the reason for every switch that is off.
+    """
+
+    loss: str
+    make: Callable[[torch.Generator, int], Inputs]
+    oracle: Callable[..., Reference]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    id: str = ""
+    ignore: Callable[[Inputs], tuple[Inputs, Any]] | None = None
+    ignore_all: Callable[[Inputs], Inputs] | None = None
+    weight: bool = True
+    logits: bool = True
+    edges: Mapping[str, Callable[[], Inputs]] = dataclasses.field(default_factory=dict)
+    empty: bool = True
+    saved: float | None = None
+    saved_size: int = 64
+    gradcheck: bool = True
+    gradgradcheck: bool = True
+    half_tolerance: float = 1e-3
+    dynamic: bool = True
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.loss}-{self.id}" if self.id else self.loss
+
+    def build(self, **options: Any) -> BaseLoss:
+        """The loss of this case; ``options`` beat the case's own."""
+        torch.manual_seed(0)
+        return LOSSES[self.loss](**{**self.options, **options})
+
+    def inputs(self, n: int = 3, seed: int = 0) -> Inputs:
+        """Inputs of batch size n, in float64."""
+        return self.make(torch.Generator().manual_seed(seed), n)
+
+    def reference(self, inputs: Inputs) -> Reference:
+        """Value and mass by the oracle."""
+        pred, target, call = (to_numpy(x) for x in (inputs.pred, inputs.target, inputs.call))
+        value, mass = self.oracle(pred, target, **to_numpy(dict(self.options)), **call)
+        value = np.asarray(value, dtype=np.float64)
+        return value, np.broadcast_to(np.asarray(mass, dtype=np.float64), value.shape)
+
+
+def to_numpy(inputs: Any) -> Any:
+    """Tensors to arrays, also inside tuples, lists and mappings."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.detach().numpy().copy()
+    if isinstance(inputs, list | tuple):
+        return type(inputs)(to_numpy(item) for item in inputs)
+    if isinstance(inputs, dict):
+        return {key: to_numpy(item) for key, item in inputs.items()}
+    return inputs
