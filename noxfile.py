@@ -19,11 +19,11 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 
-ROOT = Path(__file__).parent
-DIST = ROOT / "dist"
-COVERAGE = ROOT / "build" / "coverage"
+# Paths are relative to this file, where nox runs it.
+DIST = Path("dist")
+COVERAGE = Path("build", "coverage")
 
-# Relative, because both variables are lists split at spaces and the path to a checkout may hold one.
+# Both variables are lists split at spaces, which the absolute path of a checkout may hold.
 os.environ["PIP_CONSTRAINT"] = os.environ["UV_CONSTRAINT"] = "constraints.txt"
 if "PIP_FIND_LINKS" in os.environ:  # uv reads nothing of pip's
     os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ["PIP_FIND_LINKS"].split()))
@@ -77,9 +77,9 @@ class Distribution:
                 yield from sibling.siblings()
 
 
-ROOT_PYPROJECT = Distribution(ROOT)
-PACKAGES = [Distribution(path.parent) for path in sorted((ROOT / "packages").glob("*/pyproject.toml"))]
-TESTKIT = Distribution(ROOT / "tests" / "testkit")
+ROOT = Distribution(Path())
+PACKAGES = [Distribution(path.parent) for path in sorted(Path("packages").glob("*/pyproject.toml"))]
+TESTKIT = Distribution(Path("tests", "testkit"))
 BY_NAME = {package.name: package for package in PACKAGES}
 TEST_SESSIONS = [*(f"tests-{package.short}" for package in PACKAGES), "tests-all"]
 
@@ -101,14 +101,14 @@ def run_pytest(session: nox.Session, packages: list[Distribution], *args: str) -
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     sources = ",".join(package.module for package in packages)
-    env = TEST_ENV | {"COVERAGE_FILE": str(data / "data")}
+    env = TEST_ENV | {"COVERAGE_FILE": str(data.resolve() / "data")}
     session.run("coverage", "run", f"--source={sources}", "-m", "pytest", *args, *session.posargs, env=env)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, and the two rules between packages: who may import whom, and the catalogue is current."""
-    session.install(*ROOT_PYPROJECT.group("lint"))
+    session.install(*ROOT.group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/check_boundaries.py")
@@ -118,7 +118,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """mypy --strict on the sources of every package."""
-    session.install(*third_party(*PACKAGES), *ROOT_PYPROJECT.group("typecheck"))
+    session.install(*third_party(*PACKAGES), *ROOT.group("typecheck"))
     sources = [str(package.folder / "src") for package in [*PACKAGES, TESTKIT]]
     session.run("mypy", *sources, env={"MYPYPATH": os.pathsep.join(sources)})
 
@@ -126,7 +126,7 @@ def typecheck(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """An sdist of each distribution, then the wheel from that sdist; then a look into both."""
-    session.install(*ROOT_PYPROJECT.group("build"))
+    session.install(*ROOT.group("build"))
     shutil.rmtree(DIST, ignore_errors=True)
     for distribution in [*PACKAGES, TESTKIT]:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), str(distribution.folder))
@@ -141,7 +141,7 @@ for _package in PACKAGES:
         session.install(*wheels(package))
         # Before anything else is installed, so that a dependency that is used but not declared shows.
         session.run("python", "-m", "losses_core", "doctor", "--strict", env=TEST_ENV)
-        session.install(*wheels(TESTKIT), *ROOT_PYPROJECT.group("test"), *package.group("test"))
+        session.install(*wheels(TESTKIT), *ROOT.group("test"), *package.group("test"))
         folder = str(package.folder / "tests")
         run_pytest(session, [package, *package.siblings()], folder, "--doctest-modules", "--pyargs", package.module)
 
@@ -151,8 +151,8 @@ def tests_all(session: nox.Session) -> None:
     """Everything installed together: what holds between packages, and the core's own tests once more."""
     session.install(
         *wheels(*PACKAGES, TESTKIT),
-        *ROOT_PYPROJECT.group("test"),
-        *ROOT_PYPROJECT.group("integration"),
+        *ROOT.group("test"),
+        *ROOT.group("integration"),
         *(requirement for package in PACKAGES for requirement in package.group("test")),
     )
     core = BY_NAME["losses-core"]
@@ -162,14 +162,14 @@ def tests_all(session: nox.Session) -> None:
 @nox.session(requires=TEST_SESSIONS)
 def coverage(session: nox.Session) -> None:
     """At least 95 % of the lines and of the branches of each package, over the data of all test sessions."""
-    session.install(*ROOT_PYPROJECT.group("coverage"))
+    session.install(*ROOT.group("coverage"))
     session.run("python", "tools/check_coverage.py", str(COVERAGE), *(str(package.folder) for package in PACKAGES))
 
 
 @nox.session(requires=["build"], default=False)
 def demo(session: nox.Session) -> None:
     """Train on real handwritten digits with losses built from YAML files."""
-    session.install(*wheels(*PACKAGES), *ROOT_PYPROJECT.group("demo"))
+    session.install(*wheels(*PACKAGES), *ROOT.group("demo"))
     session.chdir("docs/examples")
     session.run("python", "-m", "digits", *session.posargs)
 
@@ -180,6 +180,6 @@ def dev(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "venv", ".venv", external=True)
     python = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
     editable = [word for distribution in [*PACKAGES, TESTKIT] for word in ("-e", str(distribution.folder))]
-    groups = [line for name in ROOT_PYPROJECT.pyproject["dependency-groups"] for line in ROOT_PYPROJECT.group(name)]
+    groups = [line for name in ROOT.pyproject["dependency-groups"] for line in ROOT.group(name)]
     groups += [line for package in PACKAGES for line in package.group("test")]
     session.run(python, "-m", "pip", "install", *editable, *groups, external=True)

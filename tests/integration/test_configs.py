@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from losses_core import LOSSES, BaseLoss, CombinedLoss, build_loss, load_config
 
 DOCUMENTED = {
@@ -78,6 +79,8 @@ def test_documented_config(name: str, tmp_path: Path) -> None:
         assert torch.isfinite(leaf.grad).all()
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_example(path: Path) -> None:
     build_loss(load_config(path))

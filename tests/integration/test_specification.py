@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import losses_core.utils
 import pytest
+
+import losses_core.utils
 from losses_core import LOSSES
 
 TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "specification.toml").read_text())

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import torch
-from losses_core import build_multi_loss, load_config
 from rich.console import Console
+
+from losses_core import build_multi_loss, load_config
 
 from . import tasks
 from .plot import save_curves

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 
 from .training import History, Task
@@ -19,7 +20,7 @@ STYLE: dict[str, Any] = {
     "axes.edgecolor": "#999999",
     "axes.grid": True,
     "axes.labelcolor": INK,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -36,7 +37,7 @@ STYLE: dict[str, Any] = {
 
 def save_curves(task: Task, history: History, path: Path) -> Path:
     """Draw the three panels and write them as PNG."""
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         figure, (left, middle, right) = plt.subplots(
             1, 3, figsize=(13.5, 4), layout="constrained", width_ratios=[1.15, 1, 1]
         )
@@ -65,12 +66,11 @@ def _score(axes: Axes, task: Task, history: History) -> None:
     epochs = range(1, len(history.score) + 1)
     axes.plot(epochs, history.score, color=COLOURS[2])
     axes.axhline(task.goal, color=RED, linestyle=":", linewidth=1.5)
-    for height, text, below, colour in (
-        (history.score[-1], f"{history.score[-1]:.1%}", False, INK),
-        (task.goal, f"goal {task.goal:.0%}", True, RED),
-    ):
-        offset = {"xytext": (0, -4 if below else 5), "textcoords": "offset points", "va": "top" if below else "bottom"}
-        axes.annotate(text, (epochs[-1], height), ha="right", color=colour, **offset)
+    above: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+    axes.annotate(f"{history.score[-1]:.1%}", (epochs[-1], history.score[-1]), **above)
+    axes.annotate(
+        f"goal {task.goal:.0%}", (epochs[-1], task.goal), color=RED, **above | {"xytext": (0, -4), "va": "top"}
+    )
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     axes.set(xlabel="epoch", title=f"{task.metric} on the test digits")
     axes.margins(y=0.12)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from losses_core import CombinedLoss, LossTerms
 from matplotlib.axes import Axes
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from losses_core import CombinedLoss, LossTerms
 
 LINES = 6  # how often the terms are printed
 

@@ -1,10 +1,11 @@
 """Which digit is it? A small convolutional network on the 8 × 8 images as they are."""
 
 import torch
-from losses_core import CombinedLoss, LossTerms
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+
+from losses_core import CombinedLoss, LossTerms
 
 from ..data import load
 from ..plot import tile

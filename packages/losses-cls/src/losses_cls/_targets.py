@@ -10,7 +10,7 @@ from losses_core.utils import checks
 
 
 def is_index(pred: Tensor, target: Tensor) -> bool:
-    """Whether ``target`` holds class indices (N,*S) for ``pred`` (N,C,*S), by shape; probabilities (N,C,*S) otherwise."""
+    """Whether ``target`` holds class indices (N,*S) for ``pred`` (N,C,*S), by shape; else probabilities."""
     checks.tensor("target", target)
     if pred.ndim < 2:
         raise InputError(f"expected pred of shape (N, C, *S); got {tuple(pred.shape)}.")
@@ -27,11 +27,16 @@ def index_mass(target: Tensor, ignore_index: int, class_weight: Tensor | None) -
     return torch.where(counted, class_weight[target.where(counted, 0)], 0)
 
 
-def per_class(weight: Tensor | None, pred: Tensor) -> Tensor | None:
+def along_classes(weight: Tensor, pred: Tensor) -> Tensor:
     """View a per-class vector so that it broadcasts along axis 1 of ``pred``; a 0-d tensor stays as it is."""
-    if weight is None or weight.ndim == 0 or pred.ndim < 2:
+    if weight.ndim == 0 or pred.ndim < 2:
         return weight
     return weight.reshape(-1, *(1 for _ in pred.shape[2:]))
+
+
+def per_class(weight: Tensor | None, pred: Tensor) -> Tensor | None:
+    """`along_classes` of an optional vector."""
+    return None if weight is None else along_classes(weight, pred)
 
 
 def classes_of(pred: Tensor) -> int:

@@ -135,10 +135,10 @@ class AsymmetricLoss(BaseLoss):
         Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, arXiv 2009.14119.
 
     Notes:
-        The paper's recipe is ``reduction='sum'``; the default here is ``mean``, as in every loss. Value and gradient equal
-        the authors' code in float32 where \|x\| < 18. There is no ``eps``: the logarithms are computed from logits, so the
-        hardest positives keep their gradient (the authors' clamp sets it to 0), and grad mode is never changed.
-        `AsymmetricLossOptimized` gives the same numbers with a fraction of the memory.
+        The paper's recipe is ``reduction='sum'``; the default here is ``mean``, as in every loss. Value and gradient
+        equal the authors' code in float32 where \|x\| < 18. There is no ``eps``: the logarithms are computed from
+        logits, so the hardest positives keep their gradient (the authors' clamp sets it to 0), and grad mode is never
+        changed. `AsymmetricLossOptimized` gives the same numbers with a fraction of the memory.
     """
 
     _optimized = False

@@ -36,9 +36,7 @@ def label_smooth_loss(
     Returns:
         (N,*S)
     """
-    return cross_entropy(
-        pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing
-    )
+    return cross_entropy(pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing)
 
 
 class LabelSmoothLoss(BaseLoss):
@@ -77,8 +75,8 @@ class LabelSmoothLoss(BaseLoss):
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, arXiv 1512.00567.
 
     Notes:
-        Equals ``CrossEntropyLoss(label_smoothing=s)`` and torch's. mmpretrain's class fixes the number of classes at its
-        first call; here it is that of each call.
+        Equals ``CrossEntropyLoss(label_smoothing=s)`` and torch's. mmpretrain's class fixes the number of classes at
+        its first call; here it is that of each call.
     """
 
     class_axis = 1

@@ -1,9 +1,72 @@
-"""`losses_core`: the base class, the registry, the config builder and the utilities of the losses packages."""
+"""The core of the losses packages: base class, registry, config builder, combinations, utilities.
+
+Losses themselves live in the task packages (losses-cls, losses-det, losses-seg, losses-distill). Each declares its
+classes as entry points, so every installed one appears in `LOSSES` without being imported.
+"""
 
 from losses_core._version import __version__
 from losses_core.base_loss import BaseLoss, CommonOptions, LossOptions
-from losses_core.errors import ConfigError, InputError, LossesError
-from losses_core.registry import LOSSES
-from losses_core.utils import Unreduced
+from losses_core.builder import build_loss, build_multi_loss
+from losses_core.combined import CombinedLoss, LossTerms
+from losses_core.config import load_config
+from losses_core.errors import (
+    AmbiguousLossError,
+    ConfigError,
+    DuplicateLossError,
+    InputError,
+    LossesError,
+    LossLoadError,
+    LossNotInstalledError,
+    RegistryError,
+    UnknownLossError,
+)
+from losses_core.learnable import check_optimizer, trainable_parameters
+from losses_core.registry import LOSSES, LossInfo, Registry
+from losses_core.utils import (
+    Unreduced,
+    compute_giou,
+    compute_iou,
+    convert_to_one_hot,
+    focal_weight,
+    get_class_weight,
+    reduce_loss,
+    sigmoid_focal_loss,
+    weight_reduce_loss,
+    weighted_loss,
+)
 
-__all__ = ["LOSSES", "BaseLoss", "CommonOptions", "ConfigError", "InputError", "LossOptions", "LossesError", "Unreduced", "__version__"]
+__all__ = [
+    "LOSSES",
+    "AmbiguousLossError",
+    "BaseLoss",
+    "CombinedLoss",
+    "CommonOptions",
+    "ConfigError",
+    "DuplicateLossError",
+    "InputError",
+    "LossInfo",
+    "LossLoadError",
+    "LossNotInstalledError",
+    "LossOptions",
+    "LossTerms",
+    "LossesError",
+    "Registry",
+    "RegistryError",
+    "UnknownLossError",
+    "Unreduced",
+    "__version__",
+    "build_loss",
+    "build_multi_loss",
+    "check_optimizer",
+    "compute_giou",
+    "compute_iou",
+    "convert_to_one_hot",
+    "focal_weight",
+    "get_class_weight",
+    "load_config",
+    "reduce_loss",
+    "sigmoid_focal_loss",
+    "trainable_parameters",
+    "weight_reduce_loss",
+    "weighted_loss",
+]

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
 
-@dataclass(frozen=True)
-class Declared:
+class LossInfo(NamedTuple):
+    """What is known of a loss without importing it.
+
+    Attributes:
+        name: The name that `LOSSES[name]` takes.
+        target: Where the class is, as `module:Class`.
+        distribution: The distribution that declares it; None for a class that was registered by hand.
+        version: The version of that distribution.
+        loaded: Whether the class has been imported through the registry.
+    """
+
+    name: str
+    target: str
+    distribution: str | None
+    version: str | None
+    loaded: bool
+
+
+class Declared(NamedTuple):
     """One entry point: a name, and where the class behind it is."""
 
     name: str
@@ -34,8 +50,7 @@ class Declared:
         return EntryPoint(self.name, self.target, "").load()
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """All entry points of one group.
 
     Attributes:

@@ -7,14 +7,14 @@ import typing
 from typing import Any
 
 
-def flatten_constructor(cls: type) -> None:
+def flatten_constructor(cls: Any) -> None:
     """Set ``cls.__init__.__signature__`` to the full parameter list, ``**options`` spelled out.
 
     A ``**options: Unpack[SomeTypedDict]`` becomes the keys of the TypedDict, any other ``**options`` the parameters of
     the next constructor in the MRO that are not taken already. Defaults come from that constructor.
     """
-    own = inspect.signature(cls.__init__)  # type: ignore[misc]
-    hints = _hints(cls.__init__)  # type: ignore[misc]
+    own = inspect.signature(cls.__init__)
+    hints = _hints(cls.__init__)
     inherited = inspect.signature(super(cls, cls).__init__).parameters
     parameters: list[inspect.Parameter] = []
     for parameter in own.parameters.values():
@@ -29,7 +29,7 @@ def flatten_constructor(cls: type) -> None:
                 continue
             if options is None or p.name in options:
                 parameters.append(p.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    cls.__init__.__signature__ = inspect.Signature(parameters)  # type: ignore[misc]
+    cls.__init__.__signature__ = inspect.Signature(parameters)
 
 
 def _hints(function: Any) -> dict[str, Any]:

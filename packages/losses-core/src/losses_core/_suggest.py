@@ -10,6 +10,7 @@ _LONGEST_NAME = 80  # difflib is quadratic, and nobody mistypes a name of this l
 _shortener = reprlib.Repr()
 _shortener.maxstring = _shortener.maxother = 80
 _shortener.maxlist = _shortener.maxtuple = _shortener.maxdict = 6
+_shortener.maxlevel = 2
 
 
 def _folded(name: str) -> str:

@@ -19,7 +19,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"nested more than {MAX_DEPTH} deep{_place(self.peek_event())}.")
+            raise ConfigError(f"nested more than {MAX_DEPTH} deep{_place(parent)}.")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

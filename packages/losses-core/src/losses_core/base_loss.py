@@ -7,19 +7,20 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
 from losses_core._suggest import did_you_mean
+from losses_core._vectors import PerClassVectors
 from losses_core.errors import ConfigError, InputError
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
 from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.precision import first_tensor, map_tensors, match_dtype, upcast, without_autocast
+from losses_core.utils.precision import map_tensors, match_dtype, upcast, without_autocast
 from losses_core.utils.weight_reduce import (
     REDUCTIONS,
     Pending,
@@ -46,7 +47,7 @@ class LossOptions(CommonOptions, total=False):
     reduction: str
 
 
-class BaseLoss(nn.Module, abc.ABC):
+class BaseLoss(PerClassVectors, abc.ABC):
     r"""Base of every loss: a subclass computes the unreduced loss, everything around it happens here.
 
     A call runs these steps, in this order: half-precision inputs are cast to float32 and autocast is switched off;
@@ -58,7 +59,7 @@ class BaseLoss(nn.Module, abc.ABC):
         \text{sum} = \sum_i w_i \, l_i, \qquad \text{none} = w_i \, l_i
 
     with :math:`m_i` the mass of an element: 1, the class weight of its label, or 0 where it is ignored. ``avg_factor``
-    replaces the denominator. A denominator that is not positive counts as 1, so an empty or fully ignored batch costs 0.
+    replaces the denominator. A denominator that is not positive counts as 1: an empty or fully ignored batch costs 0.
 
     Subclasses define ``__init__`` (its parameters stored under their own names, ``**options: Unpack[LossOptions]``
     passed on) and ``_forward(pred, target, *, keywords)``. A keyword of ``_forward`` may be given at the call; one that
@@ -98,7 +99,7 @@ class BaseLoss(nn.Module, abc.ABC):
         if "forward" in cls.__dict__:
             raise TypeError(f"{cls.__name__} defines forward(), which is final in BaseLoss: define _forward() instead.")
         # torch.compile keeps its variants, eight at most, per code object: one per class, not one for all losses
-        cls.forward = _own_code(BaseLoss.forward)  # type: ignore[method-assign]
+        cls.forward = _own_code(BaseLoss.forward)  # type: ignore[misc,method-assign]
         if "__init__" in cls.__dict__:
             flatten_constructor(cls)
         cls._call_parameters = call_parameters(cls._forward)
@@ -124,13 +125,12 @@ class BaseLoss(nn.Module, abc.ABC):
         self.sync_dist = checks.flag(self, "sync_dist", sync_dist)
         if reduction == "sum" and avg_factor is not None:
             raise ConfigError(f"{type(self).__name__}: reduction='sum' takes no avg_factor; use reduction='mean'.")
-        self._vectors: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def _forward(self, *args: Any, **kwargs: Any) -> Tensor | Unreduced:
         """The unreduced loss of ``(pred, target, **keywords)``, in the precision of ``pred``."""
 
-    @final
+    @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
     def forward(
         self,
         pred: Any,
@@ -193,9 +193,7 @@ class BaseLoss(nn.Module, abc.ABC):
             error.where = type(self).__name__
             raise
 
-    def _reduce(
-        self, value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None
-    ) -> Pending:
+    def _reduce(self, value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None) -> Pending:
         if self.sync_dist and _world_size() > 1:
             raise InputError("sync_dist=True is not supported with more than one process; set sync_dist=False.")
         return pending(value, mass, reduction, avg_factor)
@@ -244,46 +242,6 @@ class BaseLoss(nn.Module, abc.ABC):
 
         return map_tensors(hide, pred)
 
-    def _set_vector(self, name: str, given: float | Sequence[float] | Tensor | None) -> None:
-        """Store a per-class parameter as given; a list or tensor of it also as the private buffer ``_<name>``.
-
-        The buffer is not persistent and is rebuilt from what was given whenever the module moves, so that neither
-        ``.half()`` nor ``.to_empty()`` can change it.
-        """
-        given = checks.vector(self, name, given)
-        setattr(self, name, given)
-        if given is not None and not isinstance(given, int | float):
-            self._vectors += (name,)
-            self.register_buffer(f"_{name}", _as_buffer(given, torch.device("cpu")), persistent=False)
-
-    def _vector(self, name: str, pred: Tensor, length: int) -> Tensor | None:
-        """The tensor of a per-class parameter on the device and in the precision of ``pred``; None for None.
-
-        A single number is returned as a 0-d tensor; anything else must have ``length`` entries.
-        """
-        given = getattr(self, name)
-        if given is None:
-            return None
-        if name not in self._vectors:
-            return torch.full((), given, dtype=pred.dtype, device=pred.device)
-        buffer: Tensor = getattr(self, f"_{name}")
-        if buffer.shape[0] != length:
-            raise InputError(
-                f"{name}: expected {length} entries, one per class of pred {tuple(pred.shape)}; got {buffer.shape[0]}."
-            )
-        if buffer.device != pred.device and not torch.compiler.is_compiling():
-            # once, so that a loss that was never moved does not copy (and wait) at every step
-            buffer = _as_buffer(given, pred.device)
-            setattr(self, f"_{name}", buffer)
-        return buffer.to(pred.device, pred.dtype)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        super()._apply(fn, recurse)
-        for name in self._vectors:
-            device = self._buffers[f"_{name}"].device  # type: ignore[union-attr]
-            self._buffers[f"_{name}"] = _as_buffer(getattr(self, name), device)
-        return self
-
     @property
     def label(self) -> str:
         """The name of this loss in logs."""
@@ -315,7 +273,11 @@ class BaseLoss(nn.Module, abc.ABC):
 
 def _own_code(function: Any) -> Any:
     copy = types.FunctionType(
-        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return functools.update_wrapper(copy, function)
@@ -338,14 +300,6 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
 
 
-def _as_buffer(given: Sequence[float] | Tensor, device: torch.device) -> Tensor:
-    # float64, so that float64 input sees the numbers as written; mps has no float64
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    if isinstance(given, Tensor):
-        return given.detach().to(device, dtype, copy=True)
-    return torch.tensor([float(x) for x in given], dtype=dtype, device=device)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.tolist()
@@ -360,6 +314,3 @@ def _world_size() -> int:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
-
-
-__all__ = ["OPTIONS", "BaseLoss", "CommonOptions", "LossOptions", "Pending", "Unreduced", "first_tensor", "snake_case"]

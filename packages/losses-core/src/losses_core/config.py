@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -77,14 +76,20 @@ def _at(content: Any, key: str, file: Path) -> Any:
 
 def _parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise ConfigError(f"the key {repeated!r} stands twice in one mapping.")
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ConfigError(f"the key {shown(name)} stands twice in one mapping.")
+            found[name] = value
         return found
 
     return json.loads(text, object_pairs_hook=unique)
+
+
+def _parse_toml(text: str) -> Any:
+    import tomllib  # most programs read no TOML
+
+    return tomllib.loads(text)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -99,5 +104,5 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
     ".json": _parse_json,
-    ".toml": tomllib.loads,
+    ".toml": _parse_toml,
 }

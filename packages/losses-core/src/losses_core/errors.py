@@ -108,3 +108,34 @@ class InputError(LossesError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.where else self.text
+
+
+class _UnknownLoss(ConfigError, UnknownLossError):
+    """A wrong name in a config is a fault of the config, and still the error of the registry."""
+
+
+class _LossNotInstalled(ConfigError, LossNotInstalledError):  # type: ignore[misc]  # ImportError's path may be None
+    pass
+
+
+class _AmbiguousLoss(ConfigError, AmbiguousLossError):
+    pass
+
+
+class _LossLoad(ConfigError, LossLoadError):  # type: ignore[misc]  # as above
+    pass
+
+
+_IN_CONFIG: dict[type, type[ConfigError]] = {
+    UnknownLossError: _UnknownLoss,
+    LossNotInstalledError: _LossNotInstalled,
+    AmbiguousLossError: _AmbiguousLoss,
+    LossLoadError: _LossLoad,
+}
+
+
+def config_error(text: str, path: str, hint: str, cause: Exception | None) -> ConfigError:
+    """A `ConfigError` with its cause; of a registry error it is the kind as well."""
+    error = _IN_CONFIG.get(type(cause), ConfigError)(text, path, hint)
+    error.__cause__ = cause
+    return error

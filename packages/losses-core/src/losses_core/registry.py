@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from losses_core._catalogue import CATALOGUE
-from losses_core._scan import Declared, Scan, normalized, scan
+from losses_core._scan import Declared, LossInfo, Scan, normalized, scan
 from losses_core._suggest import did_you_mean, shown
 from losses_core.errors import (
     AmbiguousLossError,
@@ -29,25 +28,6 @@ if TYPE_CHECKING:
     LossT = TypeVar("LossT", bound=type[BaseLoss])
 
 __all__ = ["LOSSES", "LossInfo", "Registry"]
-
-
-@dataclass(frozen=True)
-class LossInfo:
-    """What is known of a loss without importing it.
-
-    Attributes:
-        name: The name that `LOSSES[name]` takes.
-        target: Where the class is, as `module:Class`.
-        distribution: The distribution that declares it; None for a class that was registered by hand.
-        version: The version of that distribution.
-        loaded: Whether the class has been imported through the registry.
-    """
-
-    name: str
-    target: str
-    distribution: str | None
-    version: str | None
-    loaded: bool
 
 
 def _base_loss() -> type:
@@ -112,7 +92,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
 
     def __iter__(self) -> Iterator[str]:
         names = set(self._registered)
-        for name, entries in self._scanned().declared.items():
+        for name, entries in self.scan().declared.items():
             if name not in names:
                 names.update([name] if len(entries) == 1 else [entry.qualified for entry in entries])
         return iter(sorted(names))
@@ -191,6 +171,14 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
             self._scan = None
             self._loaded.clear()
 
+    def scan(self) -> Scan:
+        """Everything that the installed distributions declare, read once; for tools such as `doctor`."""
+        found = self._scan
+        if found is None:
+            with self._lock:
+                found = self._scan = self._scan or scan(self._group)
+        return found
+
     def load_all(self) -> dict[str, LossLoadError]:
         """Import every loss.
 
@@ -222,7 +210,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         if registered:
             return cls.__name__ if cls.__name__ in registered else registered[0]
         package = cls.__module__.partition(".")[0]
-        entries = [entry for entries in self._scanned().declared.values() for entry in entries]
+        entries = [entry for entries in self.scan().declared.values() for entry in entries]
         related = [entry for entry in entries if entry.target.startswith((f"{package}.", f"{package}:"))]
         # The most likely first, so that usually one module is imported: the one that `cls` came from.
         for entry in sorted(related, key=lambda e: (e.target != _where(cls), e.name != cls.__name__, e.name)):
@@ -236,17 +224,10 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
             f"{_where(cls)} is not registered, so a config cannot name it. Register it: @LOSSES.register."
         )
 
-    def _scanned(self) -> Scan:
-        found = self._scan
-        if found is None:
-            with self._lock:
-                found = self._scan = self._scan or scan(self._group)
-        return found
-
     def _candidates(self, name: str) -> list[Declared]:
         """The entries that a name, plain or qualified, stands for."""
         distribution, colon, short = name.rpartition(":")
-        entries = self._scanned().declared.get(short, ())
+        entries = self.scan().declared.get(short, ())
         return [entry for entry in entries if not colon or entry.distribution == normalized(distribution)]
 
     def _find(self, name: str) -> type[BaseLoss] | Declared:
@@ -265,7 +246,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
 
     def _unknown(self, name: str) -> UnknownLossError:
         distribution, colon, short = name.rpartition(":")
-        installed = self._scanned().distributions
+        installed = self.scan().distributions
         provider = self._catalogue.get(short)
         if provider is not None and (not colon or normalized(distribution) == provider):
             if provider not in installed:
@@ -276,7 +257,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
                 f"{name!r} is provided by {provider}, but not by version {installed[provider]}, which is installed: "
                 f"pip install --upgrade {provider}"
             )
-        names = [entry.qualified for entries in self._scanned().declared.values() for entry in entries]
+        names = [entry.qualified for entries in self.scan().declared.values() for entry in entries]
         hint = did_you_mean(name, names if colon else [*self, *self._catalogue])
         listed = ", ".join(f"{distribution} {version}" for distribution, version in installed.items())
         return UnknownLossError(
@@ -299,7 +280,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         return isinstance(found, type) and issubclass(found, self._base())
 
     def _is_plain(self, entry: Declared) -> bool:
-        return entry.name not in self._registered and self._scanned().declared[entry.name] == (entry,)
+        return entry.name not in self._registered and self.scan().declared[entry.name] == (entry,)
 
 
 def _where(cls: type) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from losses_core import LOSSES, BaseLoss
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -36,20 +37,22 @@ class Case:
             passed, so its defaults must be the published ones.
         options: constructor options.
         id: what tells this case from others of the same loss.
-        ignore: ``ignore(inputs)`` ignores some places: the changed inputs, and a bool tensor of pred's shape (a tuple for
-            a tuple) that is true there. None: the loss ignores nothing.
+        ignore: ``ignore(inputs)`` ignores some places: the changed inputs, and a bool tensor of pred's shape (a tuple
+            for a tuple) that is true there. None: the loss ignores nothing.
         ignore_all: ``ignore_all(inputs)`` ignores everything.
         weight: whether a sample weight (N,) is accepted and row i of pred alone decides row i of the loss.
         logits: pred holds logits: it is also run at ±6e4.
         edges: further inputs by name at which value and gradient must be finite.
         empty: whether a batch of size 0 is accepted (it is unless there is a reason).
-        saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not bounded.
-        saved_size: batch size at which the saved bytes are measured.
+        saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not
+        bounded. saved_size: batch size at which the saved bytes are measured.
         gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
         gradgradcheck: whether the double backward is checked by finite differences.
         half_tolerance: difference from the float32 result on the same rounded input.
         dynamic: whether one compilation must serve all batch sizes.
-        compiled: further reason-free switch: False only with ``why``.
+        avg_factor: whether ``avg_factor`` is accepted.
+        stateful: a call in training mode changes the result of the next one.
+        draws: a call takes numbers from torch's global generator.
         why: the reason for every switch that is off.
     """
 
@@ -70,6 +73,9 @@ class Case:
     gradgradcheck: bool = True
     half_tolerance: float = 1e-3
     dynamic: bool = True
+    avg_factor: bool = True
+    stateful: bool = False
+    draws: bool = False
     why: str = ""
 
     def __str__(self) -> str:

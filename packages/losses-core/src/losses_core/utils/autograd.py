@@ -25,8 +25,8 @@ class Function(torch.autograd.Function):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         if torch.compiler.is_compiling() or _transforms_active():
-            return super().apply(*args)
-        return super(torch.autograd.Function, cls).apply(*args)
+            return super().apply(*args)  # type: ignore[no-untyped-call]
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
 
 class _HideGradient(Function):
@@ -72,11 +72,11 @@ class Formula(Protocol):
     ``constants`` are the further tensors given to `elementwise`. Instances hold plain numbers only.
     """
 
-    def value(self, x: Tensor, t: Tensor, *constants: Tensor | None) -> Tensor:
-        """The loss of each element."""
+    def value(self, *args: Any, **kwargs: Any) -> Tensor:
+        """``value(x, t, *constants)``: the loss of each element."""
 
-    def slope(self, x: Tensor, t: Tensor, *constants: Tensor | None) -> Tensor:
-        """dl/dx of each element."""
+    def slope(self, *args: Any, **kwargs: Any) -> Tensor:
+        """``slope(x, t, *constants)``: dl/dx of each element, a new tensor."""
 
     def hidden(self, t: Tensor) -> Tensor | None:
         """True where an element is ignored, broadcastable to ``x``; None where nothing can be."""

@@ -15,54 +15,69 @@ BOX_FORMATS: tuple[str, ...] = get_args(BoxFormat)
 
 
 class Corners(NamedTuple):
-    """Left, top, right and bottom of boxes, each (…)."""
+    """Left top and right bottom corners of boxes, each (2,…): x, then y.
 
-    x1: Tensor
-    y1: Tensor
-    x2: Tensor
-    y2: Tensor
+    Coordinates come first, so that each is one run of memory and one operation serves both axes.
+    """
+
+    low: Tensor
+    high: Tensor
+
+
+class Sides(NamedTuple):
+    """Width and height, each (2,…): ``raw`` may be negative (inverted or apart), ``size`` is clamped at 0."""
+
+    raw: Tensor
+    size: Tensor
 
 
 class Overlap(NamedTuple):
-    """Areas that boxes share, and their sides (clamped at 0: an inverted box is empty)."""
+    """Areas that boxes share, and the sides of both and of their intersection."""
 
     inter: Tensor
     union: Tensor
-    w1: Tensor
-    h1: Tensor
-    w2: Tensor
-    h2: Tensor
+    first: Sides
+    second: Sides
+    shared: Sides
 
 
 def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Corners:
-    """Split boxes (…,4) into corner coordinates.
+    """Corners of boxes (…,4).
 
-    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and size,
-    as in COCO files.
+    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and
+    size, as in COCO files.
     """
-    a, b, c, d = box.unbind(-1)
+    first, second = torch.stack(box.unbind(-1)).split(2)
     if bbox_format == "xyxy":
-        return Corners(a, b, c, d)
+        return Corners(first, second)
     if bbox_format == "ltwh":
-        return Corners(a, b, a + c, b + d)
-    return Corners(a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+        return Corners(first, first + second)
+    return Corners(first - second / 2, first + second / 2)
+
+
+def sides(low: Tensor, high: Tensor) -> Sides:
+    """Sides of the box between two corners; an inverted one is empty."""
+    raw = high - low
+    return Sides(raw, raw.clamp(min=0))
+
+
+def area(box: Sides) -> Tensor:
+    """Width times height, (…)."""
+    width, height = box.size.unbind(0)
+    return width * height
 
 
 def overlap(p: Corners, g: Corners) -> Overlap:
     """Intersection and union of boxes, with their sides; coordinates broadcast."""
-    w1, h1 = (p.x2 - p.x1).clamp(min=0), (p.y2 - p.y1).clamp(min=0)
-    w2, h2 = (g.x2 - g.x1).clamp(min=0), (g.y2 - g.y1).clamp(min=0)
-    iw = (torch.minimum(p.x2, g.x2) - torch.maximum(p.x1, g.x1)).clamp(min=0)
-    ih = (torch.minimum(p.y2, g.y2) - torch.maximum(p.y1, g.y1)).clamp(min=0)
-    inter = iw * ih
-    return Overlap(inter, w1 * h1 + w2 * h2 - inter, w1, h1, w2, h2)
+    first, second = sides(*p), sides(*g)
+    shared = sides(torch.maximum(p.low, g.low), torch.minimum(p.high, g.high))
+    inter = area(shared)
+    return Overlap(inter, area(first) + area(second) - inter, first, second, shared)
 
 
-def enclosing(p: Corners, g: Corners) -> tuple[Tensor, Tensor]:
-    """Width and height of the smallest box around both, clamped at 0."""
-    width = torch.maximum(p.x2, g.x2) - torch.minimum(p.x1, g.x1)
-    height = torch.maximum(p.y2, g.y2) - torch.minimum(p.y1, g.y1)
-    return width.clamp(min=0), height.clamp(min=0)
+def enclosing(p: Corners, g: Corners) -> Sides:
+    """Sides of the smallest box around both."""
+    return sides(torch.minimum(p.low, g.low), torch.maximum(p.high, g.high))
 
 
 def check_boxes(box1: Tensor, box2: Tensor, pairwise: bool = False) -> None:
@@ -87,7 +102,7 @@ def _prepared(box1: Tensor, box2: Tensor, pairwise: bool, bbox_format: BoxFormat
         raise InputError(f"bbox_format: expected one of {', '.join(map(repr, BOX_FORMATS))}; got {bbox_format!r}.")
     p, g = corners(box1, bbox_format), corners(box2, bbox_format)
     if pairwise:
-        p, g = Corners(*(x.unsqueeze(1) for x in p)), Corners(*(x.unsqueeze(0) for x in g))
+        p, g = Corners(*(x.unsqueeze(-1) for x in p)), Corners(*(x.unsqueeze(1) for x in g))
     return p, g
 
 
@@ -141,6 +156,5 @@ def compute_giou(
     """
     p, g = _prepared(box1, box2, pairwise, bbox_format)
     areas = overlap(p, g)
-    width, height = enclosing(p, g)
-    area = width * height
-    return areas.inter / areas.union.clamp(min=eps) - (area - areas.union) / area.clamp(min=eps)
+    hull = area(enclosing(p, g))
+    return areas.inter / areas.union.clamp(min=eps) - (hull - areas.union) / hull.clamp(min=eps)

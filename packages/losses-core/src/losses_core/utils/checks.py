@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ def number(
     expected = f"{kind} {limits}".rstrip()
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if integer else numbers.Real):
         raise TypeError(_fault(owner, name, expected, value))
+    value = cast(Any, value)  # mypy knows no order on numbers.Real
     inside = (
         math.isfinite(value)
         and (low is None or value >= low)
@@ -87,14 +88,18 @@ def vector(owner: object, name: str, value: Any) -> Any:
         if value.ndim != 1 or not value.numel() or not bool((value.isfinite() & (value >= 0)).all()):
             raise ConfigError(_fault(owner, name, expected, value))
         return value.detach()
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, int | float):
         return number(owner, name, value)
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise TypeError(_fault(owner, name, expected, value))
-    items = list(value)
-    if not items or not all(isinstance(x, numbers.Real) and math.isfinite(x) and x >= 0 for x in items):
+    items: list[Any] = list(value)
+    if not items or not all(_is_weight(x) for x in items):
         raise ConfigError(_fault(owner, name, expected, value))
     return value
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value) and bool(cast(Any, value) >= 0)
 
 
 def floating(pred: Any) -> Tensor:
@@ -118,8 +123,11 @@ def index(name: str, value: Any) -> Tensor:
     """Check that an argument of a call holds class indices (an integer tensor) and return it as int64."""
     value = tensor(name, value)
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-        raise InputError(f"expected {name} with class indices (an integer dtype such as torch.long); got {value.dtype}.")
-    return value.long()
+        raise InputError(
+            f"expected {name} with class indices (an integer dtype such as torch.long); got {value.dtype}."
+        )
+    labels: Tensor = value.long()
+    return labels
 
 
 def same_shape(pred: Tensor, target: Tensor) -> None:

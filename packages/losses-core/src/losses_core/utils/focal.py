@@ -98,8 +98,8 @@ def sigmoid_focal_loss(
 
     .. math:: -\alpha_t (1-p_t)^\gamma \log p_t
 
-    Keeps only ``pred`` and ``target`` for its backward, and has a finite value and gradient for every γ ≥ 0 at saturated
-    logits.
+    Keeps only ``pred`` and ``target`` for its backward, and has a finite value and gradient for every γ ≥ 0 at
+    saturated logits.
 
     Args:
         pred: logits, any shape.

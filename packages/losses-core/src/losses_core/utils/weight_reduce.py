@@ -135,8 +135,8 @@ def weight_reduce_loss(
 
     Args:
         loss: any shape.
-        weight: of the shape of ``loss`` or of a leading-dims prefix of it. It multiplies the loss and does not enter the
-            denominator. An element of weight zero is zero even where the loss is NaN.
+        weight: of the shape of ``loss`` or of a leading-dims prefix of it. It multiplies the loss and does not enter
+            the denominator. An element of weight zero is zero even where the loss is NaN.
         reduction: ``'none'``, ``'mean'`` or ``'sum'``.
         avg_factor: denominator of ``mean`` instead of the number of elements; where it is ≤ 0, 1 is used.
 
@@ -157,9 +157,9 @@ def weight_reduce_loss(
 def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Give an unreduced loss function the arguments ``weight``, ``reduction`` and ``avg_factor``.
 
-    ``f(pred, target, **options)`` becomes ``f(pred, target, weight=None, reduction='mean', avg_factor=None, **options)``
-    under the rules of `weight_reduce_loss`; half precision is computed in float32, and what stands at an element of
-    weight zero cannot reach the gradient.
+    ``f(pred, target, **options)`` becomes ``f(pred, target, weight=None, reduction='mean', avg_factor=None,
+    **options)`` under the rules of `weight_reduce_loss`; half precision is computed in float32, and what stands at an
+    element of weight zero cannot reach the gradient.
 
     Args:
         loss_func: takes ``pred`` and ``target`` first and returns the loss of each element.

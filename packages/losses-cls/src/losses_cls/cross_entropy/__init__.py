@@ -1,0 +1,14 @@
+"""Cross-entropy: softmax over class indices or probabilities, and binary per element."""
+
+from losses_cls.cross_entropy._softmax import cross_entropy, soft_cross_entropy
+from losses_cls.cross_entropy.binary import BinaryCrossEntropyLoss, binary_cross_entropy
+from losses_cls.cross_entropy.softmax import CrossEntropyLoss, SoftCrossEntropyLoss
+
+__all__ = [
+    "BinaryCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "SoftCrossEntropyLoss",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "soft_cross_entropy",
+]

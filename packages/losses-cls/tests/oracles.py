@@ -1,0 +1,100 @@
+"""The classification losses in NumPy float64, written from the published formulas, one element at a time in mind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax(x, axis=1):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def log_softmax(x, axis=1):
+    shifted = x - x.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _axis_one(values, x):
+    values = np.asarray(values, dtype=np.float64)
+    return values if values.ndim == 0 else values.reshape(-1, *([1] * (x.ndim - 2)))
+
+
+def _distribution(x, target, smoothing, ignore_index):
+    """Class-last one-hot (or given) target distribution, and which places count."""
+    classes = x.shape[1]
+    if target.shape == x.shape:
+        q, counted = np.moveaxis(target, 1, -1), np.ones(target[:, 0].shape, bool)
+    else:
+        counted = target != ignore_index
+        q = np.eye(classes)[np.where(counted, target, 0)]
+    return (1 - smoothing) * q + smoothing / classes, counted
+
+
+def cross_entropy(pred, target, class_weight=None, ignore_index=-100, label_smoothing=0.0):
+    q, counted = _distribution(pred, target, label_smoothing, ignore_index)
+    w = np.ones(pred.shape[1]) if class_weight is None else np.asarray(class_weight, np.float64)
+    value = -(w * q * np.moveaxis(log_softmax(pred), 1, -1)).sum(-1) * counted
+    if target.shape == pred.shape:
+        return value, 1.0
+    return value, np.where(counted, w[np.where(counted, target, 0)], 0)
+
+
+def soft_cross_entropy(pred, target, class_weight=None):
+    return cross_entropy(pred, target, class_weight)
+
+
+def label_smooth(pred, target, smoothing=0.1, num_classes=None, class_weight=None, ignore_index=-100):
+    return cross_entropy(pred, target, class_weight, ignore_index, smoothing)
+
+
+def binary_cross_entropy(pred, target, pos_weight=1.0, with_logits=True, class_weight=1.0, ignore_index=-100):
+    target = target.reshape(pred.shape)
+    p = sigmoid(pred) if with_logits else pred
+    v, w = _axis_one(pos_weight, pred), _axis_one(class_weight, pred)
+    counted = target != ignore_index
+    with np.errstate(divide="ignore"):
+        log_p, log_q = np.maximum(np.log(p), -100), np.maximum(np.log(1 - p), -100)
+    return -w * (v * target * log_p + (1 - target) * log_q) * counted, counted
+
+
+def focal(pred, target, alpha=0.25, gamma=2.0, class_weight=None, ignore_index=-100, use_sigmoid=False):
+    classes = pred.shape[1]
+    w = np.ones(classes) if class_weight is None else np.asarray(class_weight, np.float64)
+    if use_sigmoid:
+        if target.ndim == 1:
+            counted = np.repeat((target != ignore_index)[:, None], classes, 1)
+            target = (target[:, None] == np.arange(classes)).astype(np.float64)
+        else:
+            counted = target != ignore_index
+        value, _ = sigmoid_focal(pred, target, alpha, gamma, w)
+        return value * counted, counted
+    counted = target != ignore_index
+    label = np.where(counted, target, 0)
+    p = np.take_along_axis(softmax(pred), np.expand_dims(label, 1), 1).squeeze(1)
+    a = np.asarray(1.0 if alpha is None else alpha, np.float64)
+    a = a[label] if a.ndim else a
+    return -a * w[label] * (1 - p) ** gamma * np.log(p) * counted, w[label] * counted
+
+
+def sigmoid_focal(pred, target, alpha=0.25, gamma=2.0, class_weight=1.0, ignore_index=-100):
+    target = target.reshape(pred.shape)
+    counted = target != ignore_index
+    p = sigmoid(pred)
+    p_t = p * target + (1 - p) * (1 - target)
+    ce = -(target * np.log(p) + (1 - target) * np.log(1 - p))
+    off = alpha is None or (np.ndim(alpha) == 0 and alpha < 0)
+    a = 1.0 if off else _axis_one(alpha, pred) * target + (1 - _axis_one(alpha, pred)) * (1 - target)
+    return np.where(counted, a * _axis_one(class_weight, pred) * np.abs(1 - p_t) ** gamma * ce, 0), counted
+
+
+def asymmetric(pred, target, gamma_neg=4, gamma_pos=1, clip=0.05, disable_torch_grad_focal=True, ignore_index=-100):
+    counted = target != ignore_index
+    p = sigmoid(pred)
+    p_m = np.maximum(p - clip, 0)
+    value = -(target * (1 - p) ** gamma_pos * np.log(p) + (1 - target) * p_m**gamma_neg * np.log(1 - p_m))
+    return value * counted, counted

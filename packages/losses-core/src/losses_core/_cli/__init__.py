@@ -1,0 +1,49 @@
+"""The command line. A command is a module of this package: `configure` adds its arguments, `run` does it.
+
+A new command is a new file and its name in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from losses_core._cli._output import Output
+from losses_core._version import __version__
+from losses_core.errors import LossesError
+
+COMMANDS = ("list", "show", "check", "doctor")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What follows the program's name; by default what the process was given.
+
+    Returns:
+        The exit status: 0 when all is well, 1 for a fault that was found, 2 for arguments that make no sense.
+    """
+    parser = argparse.ArgumentParser("losses", description="Training losses for PyTorch.")
+    parser.add_argument("--version", action="version", version=f"losses-core {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"{__name__}.{name}")
+        summary = str(module.__doc__).partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    given = parser.parse_args(arguments)
+    try:
+        status: int = given.run(given, Output(sys.stdout))
+        sys.stdout.flush()
+        return status
+    except LossesError as error:
+        sys.stderr.write(f"losses: {error}\n")
+        return 1
+    except BrokenPipeError:  # `losses list | head -1`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,64 @@
+"""Check the installation: load every loss, and look for clashes, broken packages and files in the way."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from losses_core._cli._output import Output
+from losses_core.registry import LOSSES
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="fail for clashes and shadowed packages too")
+
+
+def run(arguments: argparse.Namespace, out: Output) -> int:
+    errors = [error.text for error in LOSSES.load_all().values()]
+    found = LOSSES.scan()
+    errors += found.problems
+    warnings = [
+        f"{name!r} is declared by {' and '.join(entry.source for entry in entries)}: "
+        f"ask for {' or '.join(repr(entry.qualified) for entry in entries)}."
+        for name, entries in found.declared.items()
+        if len(entries) > 1
+    ]
+    declared = [entry for entries in found.declared.values() for entry in entries]
+    packages = {entry.target.partition(":")[0].partition(".")[0] for entry in declared}
+    warnings += shadowed(packages | {"losses_core", "losses", "torch"})
+
+    versions = {name: _version(name) for name in ("losses-core", "torch")}
+    rows = [("python", platform.python_version(), ""), *((name, text, "") for name, text in versions.items())]
+    for name, text in found.distributions.items():
+        rows.append((name, text, str(sum(entry.distribution == name for entry in declared))))
+    out.table(("package", "version", "losses"), rows)
+    out.line()
+    for kind, texts in (("error", errors), ("warning", warnings)):
+        for text in texts:
+            out.line(f"{kind}: {text}")
+    if not errors and not warnings:
+        out.line(f"All {len(LOSSES)} losses can be loaded.")
+    return 1 if errors or (arguments.strict and warnings) else 0
+
+
+def shadowed(packages: Iterable[str]) -> Iterator[str]:
+    """Say which packages are hidden by a file or folder of the same name in the working directory."""
+    here = Path.cwd()
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != here]
+    for package in sorted(packages):
+        for local in (here / f"{package}.py", here / package / "__init__.py"):
+            installed = PathFinder.find_spec(package, elsewhere)
+            if local.exists() and installed is not None:
+                yield f"{local} has the name of the package in {installed.origin} and may be imported in its place."
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed as a package"

@@ -1,0 +1,52 @@
+"""Which argument of a combined call goes to which of its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from losses_core._suggest import did_you_mean
+from losses_core.errors import InputError
+
+
+def is_routed(value: Any, labels: Iterable[str]) -> bool:
+    """Whether an argument is meant to be taken apart: a mapping with at least one of the labels."""
+    return isinstance(value, Mapping) and any(label in value for label in labels)
+
+
+def refuse_unknown(name: str, value: Mapping[str, Any], labels: Collection[str]) -> None:
+    """Raise where a mapping that may leave out labels holds a key that is none: it would be ignored in silence."""
+    for key in value:
+        if key not in labels:
+            raise InputError(
+                f"{name} has an entry for {key!r}, but there is no such term.{did_you_mean(str(key), labels)} "
+                f"The terms are: {', '.join(labels)}."
+            )
+
+
+def look_up(data: Any, path: tuple[str, ...], term: str, name: str) -> Any:
+    """The value at `path` in nested mappings; a number leads into a list.
+
+    Raises:
+        InputError: The path leads nowhere.
+    """
+    found = data
+    for depth, key in enumerate(path):
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+        elif isinstance(found, list | tuple) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise InputError(_dead_end(found, path, depth), where=f"term {term!r}: inputs.{name}")
+    return found
+
+
+def _dead_end(found: Any, path: tuple[str, ...], depth: int) -> str:
+    where = repr(".".join(path[:depth])) if depth else "the data"
+    start = f"no {'.'.join(path)!r} in the data:"
+    if isinstance(found, Mapping):
+        keys = [str(key) for key in found]
+        return f"{start} {where} has the keys {', '.join(keys) or '(none)'}.{did_you_mean(path[depth], keys)}"
+    if isinstance(found, list | tuple):
+        return f"{start} {where} is a {type(found).__name__} of {len(found)}, and {path[depth]!r} is no index into it."
+    return f"{start} {where} is a {type(found).__name__}, expected a mapping with {path[depth]!r}."

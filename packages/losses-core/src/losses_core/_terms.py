@@ -1,0 +1,81 @@
+"""`LossTerms`: the named parts of a combined loss and their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+
+class LossTerms(Mapping[str, Tensor]):
+    """The weighted terms of a combined loss by label, as scalars, and their sum.
+
+    Args:
+        raw: Each term before its `loss_weight`.
+        weights: The `loss_weight` of each term.
+
+    Attributes:
+        raw: As given.
+        weights: As given.
+        total: The sum of the weighted terms, in their order: what to call `backward` on.
+
+    Example:
+        >>> import torch
+        >>> terms = LossTerms({"ce": torch.tensor(2.0), "dice": torch.tensor(3.0)}, {"ce": 1.0, "dice": 0.5})
+        >>> terms["dice"], terms.total
+        (tensor(1.5000), tensor(3.5000))
+        >>> list(terms.log_dict("train/"))
+        ['train/loss/ce', 'train/loss/dice', 'train/loss/total']
+    """
+
+    def __init__(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
+        self.raw = raw
+        self.weights = weights
+        self._terms = {label: value * weights[label] for label, value in raw.items()}
+        first, *others = self._terms.values()
+        self.total: Tensor = first
+        for term in others:
+            self.total = self.total + term
+
+    def __getitem__(self, label: str) -> Tensor:
+        return self._terms[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._terms)
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    # Mapping compares values, and tensors have no single truth value.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"LossTerms({self._terms!r})"
+
+    def log_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """The terms and the total for a logger, detached; nothing waits for the device.
+
+        Args:
+            prefix: Put before each key, as `train/`.
+
+        Returns:
+            `{prefix}loss/{label}` for each term, and `{prefix}loss/total`. The tensors hold neither the graph nor the
+            memory of the step, so they can be kept.
+        """
+        named = {f"{prefix}loss/{label}": term for label, term in self._terms.items()}
+        named[f"{prefix}loss/total"] = self.total
+        # clone: a detached tensor may still be a view into something large
+        return {name: tensor.detach().clone() for name, tensor in named.items()}
+
+    def to_mm(self) -> dict[str, Tensor]:
+        """The terms as mmengine takes them from `model.loss()`: `loss_{label}`, without a total.
+
+        mmengine adds up every entry whose key contains `loss`; a total would count everything twice.
+        """
+        return {f"loss_{label}": term for label, term in self._terms.items()}
+
+    def stack(self) -> Tensor:
+        """The weighted terms as one 1-D tensor, for libraries of multi-objective optimisation."""
+        return torch.stack(list(self._terms.values()))

@@ -1,0 +1,301 @@
+"""`CombinedLoss`: several losses, weighted and summed, each under a label."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from typing import Any, TypeAlias, cast
+
+from torch import Tensor, nn
+
+from losses_core._routing import is_routed, look_up, refuse_unknown
+from losses_core._suggest import did_you_mean, shown
+from losses_core._terms import LossTerms
+from losses_core.base_loss import BaseLoss
+from losses_core.utils.weight_reduce import Pending
+from losses_core.errors import ConfigError, InputError
+
+__all__ = ["CombinedLoss", "LossTerms", "Member", "check_inputs", "check_label", "check_member", "labelled"]
+
+Member: TypeAlias = "BaseLoss | CombinedLoss"
+
+_REQUIRED = ("pred", "target")
+_OPTIONAL = ("weight", "avg_factor", "reduction_override")
+
+
+class CombinedLoss(nn.Module):
+    r"""The weighted sum of several losses.
+
+    .. math::
+        L = \sum_k w_k \, L_k
+
+    with :math:`w_k` the ``loss_weight`` of the member :math:`L_k`, read at each call, so that it may be scheduled.
+    Members may be combined losses themselves. The labels are attribute names too: ``criterion.dice`` is a member.
+
+    Args:
+        losses: Label → loss, or a list of losses, labelled by their own ``label`` (``_2``, ``_3`` on repeats).
+        inputs: Label → {argument: dotted path}: such a member takes its arguments out of the one nested mapping that
+            the call is given instead of ``pred``.
+
+    Shape:
+        - ``pred``, ``target`` and every keyword: as the members take them. A mapping with labels as keys is taken
+          apart, each member getting its own; anything else goes to every member (a keyword to those that declare it).
+        - result: a scalar.
+
+    Raises:
+        ConfigError: No member, a label that a module cannot hold, a member with ``reduction='none'``, or faulty inputs.
+
+    Example:
+        >>> import torch
+        >>> class AbsoluteLoss(BaseLoss):
+        ...     def _forward(self, pred, target):
+        ...         return (pred - target).abs()
+        >>> class SquaredLoss(BaseLoss):
+        ...     def _forward(self, pred, target):
+        ...         return (pred - target) ** 2
+        >>> criterion = CombinedLoss([AbsoluteLoss(), SquaredLoss(loss_weight=0.5)])
+        >>> criterion(torch.full((3,), 2.0), torch.zeros(3))
+        tensor(4.)
+        >>> dict(criterion.terms(torch.full((3,), 2.0), torch.zeros(3)))
+        {'absolute': tensor(2.), 'squared': tensor(2.)}
+    """
+
+    inputs: dict[str, dict[str, str]]
+    _paths: dict[str, dict[str, tuple[str, ...]]]
+    _accepted: dict[str, frozenset[str]]
+    _keywords: frozenset[str]
+
+    label = "combined"
+    """The name of this loss where it stands in a list."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, Member] | Sequence[Member],
+        inputs: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        super().__init__()
+        members = dict(losses) if isinstance(losses, Mapping) else labelled(losses)
+        if not members:
+            raise ConfigError("expected at least one loss to combine.")
+        for label, member in members.items():
+            check_label(label)
+            check_member(member)
+            self.add_module(label, member)
+        self._accepted = {label: _accepted_by(member) for label, member in members.items()}
+        self._keywords = frozenset().union(*self._accepted.values())
+        self.inputs = {label: dict(paths) for label, paths in (inputs or {}).items()}
+        for label, paths in self.inputs.items():
+            if label not in members:
+                raise ConfigError(f"inputs: there is no term {label!r}.{did_you_mean(label, members)}")
+            check_inputs(type(members[label]), paths)
+        self._paths = {
+            label: {name: tuple(path.split(".")) for name, path in paths.items()}
+            for label, paths in self.inputs.items()
+        }
+
+    def forward(
+        self,
+        pred: Any,
+        target: Any = None,
+        weight: Any = None,
+        avg_factor: Any = None,
+        reduction_override: Any = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The weighted sum of the members.
+
+        Args:
+            pred: For every member, or a mapping label → prediction, or the nested mapping that `inputs` read.
+            target: Likewise; not needed by members with `inputs`.
+            weight: Sample weights for every member, or a mapping label → weights.
+            avg_factor: Denominator of `mean`, likewise.
+            reduction_override: Reduction for this call, likewise.
+            **kwargs: Keywords of the members, likewise.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            InputError: An argument is missing for a member, or does not fit it.
+            TypeError: No member declares a keyword.
+        """
+        return self.terms(pred, target, weight, avg_factor, reduction_override, **kwargs).total
+
+    def terms(
+        self,
+        pred: Any,
+        target: Any = None,
+        weight: Any = None,
+        avg_factor: Any = None,
+        reduction_override: Any = None,
+        **kwargs: Any,
+    ) -> LossTerms:
+        """The terms by label and their sum, from one evaluation of each member; arguments as of `forward`.
+
+        Returns:
+            Label → weighted term, the labels of nested losses joined with dots.
+        """
+        call = {"pred": pred, "target": target}
+        optional = {"weight": weight, "avg_factor": avg_factor, "reduction_override": reduction_override}
+        call |= {name: value for name, value in optional.items() if value is not None}
+        for name in kwargs:
+            if name not in self._keywords:
+                hint = did_you_mean(name, self._keywords)
+                raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
+        found = self._evaluate_all(call | kwargs, pred, "")
+        # All members first, then all divisions: what the denominators need from other ranks can go in one message.
+        raw = {label: pending.finish() for label, _, pending in found}
+        for label, _, pending in found:
+            if raw[label].ndim:
+                raise InputError(
+                    f"term {label!r}: reduction={pending.reduction!r} gives shape {tuple(raw[label].shape)} and a sum "
+                    "needs a scalar; use 'mean' or 'sum'."
+                )
+        return LossTerms(raw, {label: member.loss_weight for label, member, _ in found})
+
+    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Pending]]:
+        labels = self._modules.keys()
+        routed = {name for name, value in call.items() if is_routed(value, labels)}
+        for name in routed:
+            if name not in _REQUIRED:  # of these a member that finds nothing complains itself
+                refuse_unknown(name, call[name], labels)
+        found = []
+        for label, member in self.items():
+            mine = self._arguments(label, call, routed)
+            for name, path in self._paths.get(label, {}).items():
+                mine[name] = look_up(data, path, prefix + label, name)
+            if isinstance(member, CombinedLoss):
+                found += member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
+            else:
+                found.append((prefix + label, member, _evaluate(member, mine, prefix + label)))
+        return found
+
+    def _arguments(self, label: str, call: dict[str, Any], routed: set[str]) -> dict[str, Any]:
+        """What of a call goes to one member."""
+        mine = {}
+        for name, value in call.items():
+            accepts = name in _REQUIRED or name in self._accepted[label]
+            if name in routed:
+                if label not in value:
+                    continue
+                if not accepts:
+                    raise TypeError(f"CombinedLoss: the term {label!r} has no keyword {name!r}.")
+                mine[name] = value[label]
+            elif accepts:
+                mine[name] = value
+        return mine
+
+    def to_config(self) -> dict[str, Any]:
+        """The config from which `build_loss` builds this loss again: plain numbers, strings, lists and mappings."""
+        config = {label: member.to_config() for label, member in self.items()}
+        for label, paths in self.inputs.items():
+            config[label]["inputs"] = dict(paths)
+        return config
+
+    def __getitem__(self, label: str) -> Member:
+        return cast("Member", self._modules[label])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._modules
+
+    def keys(self) -> KeysView[str]:
+        """The labels."""
+        return self._modules.keys()
+
+    def values(self) -> ValuesView[Member]:
+        """The members."""
+        return cast("ValuesView[Member]", self._modules.values())
+
+    def items(self) -> ItemsView[str, Member]:
+        """The members by label."""
+        return cast("ItemsView[str, Member]", self._modules.items())
+
+
+def labelled(losses: Any) -> dict[str, Member]:
+    """A list of losses by label: each its own, with `_2`, `_3` where that is taken."""
+    if isinstance(losses, str) or not isinstance(losses, Sequence):
+        raise ConfigError(f"expected a mapping or a list of losses, got {shown(losses)}.")
+    found: dict[str, Member] = {}
+    for loss in losses:
+        check_member(loss)
+        label, count = loss.label, 1
+        while label in found:
+            count += 1
+            label = f"{loss.label}_{count}"
+        found[label] = loss
+    return found
+
+
+def check_label(label: object) -> None:
+    """Refuse what `nn.Module` cannot hold as the name of a member, and `total`, which is the sum's.
+
+    Raises:
+        ConfigError: The label cannot be used.
+    """
+    if not isinstance(label, str):
+        raise ConfigError(f"expected a string as label, got {shown(label)}.")
+    if not label or "." in label:
+        raise ConfigError(f"{shown(label)} cannot be a label: expected a name without dots.")
+    of_module = hasattr(CombinedLoss, label) or label in vars(nn.Module()) or label in CombinedLoss.__annotations__
+    if of_module or label == "total":
+        raise ConfigError(f"{label!r} cannot be a label: it is an attribute of every combined loss. Choose another.")
+
+
+def check_member(member: object) -> None:
+    """Refuse what cannot be summed.
+
+    Raises:
+        ConfigError: No loss, or one whose result is no scalar.
+    """
+    if not isinstance(member, BaseLoss | CombinedLoss):
+        raise ConfigError(f"expected a loss (a BaseLoss or a CombinedLoss), got {shown(member)}.")
+    if isinstance(member, BaseLoss) and member.reduction == "none":
+        raise ConfigError(f"{member.label}: reduction='none' gives no scalar to sum. Use 'mean' or 'sum'.")
+
+
+def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
+    """Refuse inputs that lack `pred` or `target`, or name an argument that the loss does not take.
+
+    Raises:
+        ConfigError: The inputs do not fit the loss.
+    """
+    if not issubclass(cls, BaseLoss):
+        raise ConfigError("a combined loss takes no inputs; give them to its terms.", "inputs")
+    known = [*_REQUIRED, "weight", "avg_factor", *sorted(cls.call_keywords())]
+    for name, path in inputs.items():
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise ConfigError(
+                f"{cls.__name__} has no argument {shown(name)}.{hint}",
+                f"inputs.{name}",
+                f"It takes {', '.join(known)}.",
+            )
+        if not isinstance(path, str) or not all(path.split(".")):
+            raise ConfigError(f"expected a path such as 'student.logits', got {shown(path)}.", f"inputs.{name}")
+    for name in _REQUIRED:
+        if name not in inputs:
+            raise ConfigError(f"expected an entry for {name!r}, got: {', '.join(inputs) or 'none'}.", "inputs")
+
+
+def _accepted_by(member: Member) -> frozenset[str]:
+    if isinstance(member, CombinedLoss):
+        return member._keywords
+    return type(member).call_keywords().union(_OPTIONAL)
+
+
+def _evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Pending:
+    for name in _REQUIRED:
+        if arguments.get(name) is None:
+            raise InputError(
+                f"expected a {name}, got none: give one for this label, or declare inputs.", f"term {term!r}"
+            )
+    try:
+        return member._evaluate(**arguments)
+    except InputError as error:
+        error.where = f"term {term!r}: {error.where}"
+        raise

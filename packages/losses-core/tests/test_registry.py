@@ -1,0 +1,375 @@
+"""The registry, over distributions that are written to a folder for the test."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import losses_core
+from losses_core import LOSSES, BaseLoss, LossInfo, Registry
+from losses_core.errors import (
+    AmbiguousLossError,
+    DuplicateLossError,
+    LossLoadError,
+    LossNotInstalledError,
+    RegistryError,
+    UnknownLossError,
+)
+from losses_testkit.fake_distributions import FakeSite, loss_source
+
+from .small_losses import GapLoss, SquareLoss
+
+GROUP = "tests.losses"
+CATALOGUE = {"DiceLoss": "acme-seg", "LovaszLoss": "acme-seg"}
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry("tests", group=GROUP, catalogue=CATALOGUE)
+
+
+def install(site: FakeSite, distribution: str, *names: str, version: str = "1.0", module: str = "") -> str:
+    """A distribution whose losses are in one module; the module's name."""
+    module = module or f"fake_{distribution.replace('-', '_')}.part"
+    site.install(
+        distribution,
+        {name: f"{module}:{name}" for name in names},
+        version=version,
+        modules={module: loss_source(*names)},
+        group=GROUP,
+    )
+    return module
+
+
+def test_names_are_known_without_an_import(site: FakeSite, registry: Registry) -> None:
+    module = install(site, "acme-seg", "DiceLoss", "LovaszLoss", version="0.3.0")
+    assert list(registry) == ["DiceLoss", "LovaszLoss"]
+    assert len(registry) == 2
+    assert "DiceLoss" in registry
+    assert "acme-seg:DiceLoss" in registry
+    assert "Acme_Seg:DiceLoss" in registry
+    assert "other:DiceLoss" not in registry
+    assert "FocalLoss" not in registry
+    assert None not in registry
+    assert repr(registry) == "Registry('tests', 2 losses)"
+    assert registry.describe("DiceLoss") == LossInfo("DiceLoss", f"{module}:DiceLoss", "acme-seg", "0.3.0", False)
+    assert module not in sys.modules
+    cls = registry["DiceLoss"]
+    assert issubclass(cls, BaseLoss)
+    assert cls.__module__ == module
+    assert registry["DiceLoss"] is registry["acme-seg:DiceLoss"] is cls
+    assert registry.describe("acme-seg:DiceLoss") == LossInfo(
+        "acme-seg:DiceLoss", f"{module}:DiceLoss", "acme-seg", "0.3.0", True
+    )
+    assert registry.get("FocalLoss") is None
+
+
+def test_the_registry_module_imports_no_torch() -> None:
+    """Loaded without the package around it, which does import torch."""
+    folder = Path(losses_core.__file__).parent
+    code = f"""
+import sys, types
+package = types.ModuleType("losses_core")
+package.__path__ = [{str(folder)!r}]
+sys.modules["losses_core"] = package
+from losses_core.registry import LOSSES
+"DiceLoss" in LOSSES, len(LOSSES)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+    for name in ("registry", "_scan", "_suggest", "_catalogue", "errors"):
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        roots = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        roots |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        assert {root.partition(".")[0] for root in roots} <= {*sys.stdlib_module_names, "losses_core"}
+
+
+def test_unknown_name(site: FakeSite, registry: Registry) -> None:
+    with pytest.raises(UnknownLossError) as caught:
+        registry["DiceLos"]
+    assert str(caught.value) == (
+        "'DiceLos' is not a registered loss. Did you mean 'DiceLoss'? Installed: no package with losses."
+    )
+    install(site, "acme-seg", "DiceLoss", version="0.1.0")
+    install(site, "acme-cls", "FocalLoss", version="0.1.0")
+    registry.refresh()
+    with pytest.raises(KeyError) as caught_again:
+        registry["DiceLos"]
+    assert str(caught_again.value) == (
+        "'DiceLos' is not a registered loss. Did you mean 'DiceLoss'? Installed: acme-cls 0.1.0, acme-seg 0.1.0."
+    )
+    with pytest.raises(UnknownLossError, match=r"^'banana' is not a registered loss\. Installed: acme-cls 0"):
+        registry["banana"]
+    with pytest.raises(UnknownLossError, match=r"Did you mean 'acme-seg:DiceLoss'\?"):
+        registry["acme-seg:DiceLos"]
+    with pytest.raises(UnknownLossError, match="expected the name of a loss, a string; got 3"):
+        registry[3]  # type: ignore[index]
+    with pytest.raises(UnknownLossError, match="is not a registered loss"):
+        registry[":DiceLoss"]
+    with pytest.raises(UnknownLossError):
+        registry.describe("DiceLos")
+
+
+def test_name_of_a_package_that_is_not_installed(site: FakeSite, registry: Registry) -> None:
+    for name in ("DiceLoss", "acme-seg:DiceLoss"):
+        with pytest.raises(LossNotInstalledError) as caught:
+            registry[name]
+        assert str(caught.value) == f"{name!r} is provided by acme-seg, which is not installed: pip install acme-seg"
+        assert isinstance(caught.value, ImportError)
+    with pytest.raises(UnknownLossError, match="is not a registered loss"):
+        registry["other:DiceLoss"]
+
+
+def test_name_that_the_installed_version_lacks(site: FakeSite, registry: Registry) -> None:
+    install(site, "acme-seg", "DiceLoss", version="0.1.0")
+    with pytest.raises(UnknownLossError) as caught:
+        registry["LovaszLoss"]
+    assert not isinstance(caught.value, LossNotInstalledError)
+    assert str(caught.value) == (
+        "'LovaszLoss' is provided by acme-seg, but not by version 0.1.0, which is installed: "
+        "pip install --upgrade acme-seg"
+    )
+
+
+def test_two_distributions_with_one_name(site: FakeSite, registry: Registry) -> None:
+    first = install(site, "acme-seg", "DiceLoss", "LovaszLoss", version="0.1.0")
+    second = install(site, "other", "DiceLoss", version="2.0")
+    assert list(registry) == ["LovaszLoss", "acme-seg:DiceLoss", "other:DiceLoss"]
+    assert len(registry) == 3
+    assert "DiceLoss" in registry
+    assert registry["LovaszLoss"].__module__ == first
+    for ask in (registry.__getitem__, registry.describe):
+        with pytest.raises(AmbiguousLossError) as caught:
+            ask("DiceLoss")
+        for part in (f"acme-seg 0.1.0 ({first}:DiceLoss)", f"other 2.0 ({second}:DiceLoss)", "'acme-seg:DiceLoss'"):
+            assert part in str(caught.value)
+    assert registry["acme-seg:DiceLoss"].__module__ == first
+    assert registry["other:DiceLoss"].__module__ == second
+    assert {name: registry[name] for name in registry}  # what is iterated over can be asked for
+    assert registry.name_of(registry["other:DiceLoss"]) == "other:DiceLoss"
+
+
+def test_identical_twins_are_one(site: FakeSite, registry: Registry) -> None:
+    module = install(site, "acme-seg", "DiceLoss")
+    site.install("acme-seg-nightly", {"DiceLoss": f"{module} : DiceLoss [extra]"}, group=GROUP)
+    assert list(registry) == ["DiceLoss"]
+    assert registry["DiceLoss"].__module__ == module
+
+
+def test_the_first_of_two_versions_on_the_path_counts(site: FakeSite, registry: Registry, tmp_path: Path) -> None:
+    module = install(site, "acme-seg", "DiceLoss", version="2.0")
+    older = FakeSite(tmp_path / "older")
+    older.install("Acme.Seg", {"DiceLoss": "elsewhere:DiceLoss", "OldLoss": "elsewhere:OldLoss"}, group=GROUP)
+    sys.path.append(str(older.folder))
+    try:
+        assert list(registry) == ["DiceLoss"]
+        assert registry.describe("DiceLoss").target == f"{module}:DiceLoss"
+    finally:
+        sys.path.remove(str(older.folder))
+
+
+def test_aliases(site: FakeSite, registry: Registry) -> None:
+    module = "fake_alias"
+    losses = {"AKDLoss": f"{module}:KnowledgeLoss", "KnowledgeLoss": f"{module}:KnowledgeLoss"}
+    site.install("acme", losses, modules={module: loss_source("KnowledgeLoss")}, group=GROUP)
+    assert registry["AKDLoss"] is registry["KnowledgeLoss"]
+    assert registry.name_of(registry["AKDLoss"]) == "KnowledgeLoss"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("import a_module_that_is_not_there", "but could not be imported: ModuleNotFoundError: No module named 'a_mod"),
+        ("raise RuntimeError('boom')", "but could not be imported: RuntimeError: boom"),
+        ("raise SystemExit(3)", "but could not be imported: SystemExit: 3"),
+        ("x = ", "but could not be imported: SyntaxError:"),
+        ("", "but could not be imported: AttributeError: module 'fake_broken' has no attribute 'CIoULoss'"),
+        ("class CIoULoss: pass", "but is not a subclass of BaseLoss: it is <class 'fake_broken.CIoULoss'>."),
+        ("CIoULoss = 3", "but is not a subclass of BaseLoss: it is 3."),
+    ],
+)
+def test_broken_packages_are_named_and_touch_no_other(
+    site: FakeSite, registry: Registry, source: str, text: str
+) -> None:
+    site.install("acme-det", {"CIoULoss": "fake_broken:CIoULoss"}, version="0.3.0", group=GROUP)
+    site.write("fake_broken", source)
+    install(site, "acme-seg", "DiceLoss")
+    assert list(registry) == ["CIoULoss", "DiceLoss"]
+    assert registry["DiceLoss"].__name__ == "DiceLoss"
+    with pytest.raises(LossLoadError) as caught:
+        registry["CIoULoss"]
+    start = "'CIoULoss' is declared by acme-det 0.3.0 as fake_broken:CIoULoss "
+    assert str(caught.value).startswith(start + text)
+    assert isinstance(caught.value, ImportError)
+    assert not registry.describe("CIoULoss").loaded
+    failed = registry.load_all()
+    assert list(failed) == ["CIoULoss"]
+    assert str(failed["CIoULoss"]) == str(caught.value)
+
+
+def test_a_malformed_target_is_a_load_error(site: FakeSite, registry: Registry) -> None:
+    site.install("acme", {"DiceLoss": "not a module!", "OtherLoss": "json"}, group=GROUP)
+    for name in registry:
+        with pytest.raises(LossLoadError, match=f"'{name}' is declared by acme 1.0 as "):
+            registry[name]
+
+
+def test_faulty_metadata_is_noted_and_hides_no_other(site: FakeSite, registry: Registry) -> None:
+    site.install("acme-malformed", entry_points=f"[{GROUP}]\nno equals sign\n")
+    site.install("acme-nameless", {"ALoss": "a:ALoss"}, group=GROUP, metadata="Metadata-Version: 2.1\n")
+    info = site.install("acme-empty", {"BLoss": "b:BLoss"}, group=GROUP)
+    (info / "METADATA").unlink()
+    (site.install("acme-binary") / "entry_points.txt").write_bytes(b"\xff\xfe\x00")
+    site.install("acme-twice", entry_points=f"[{GROUP}]\nCLoss = c:CLoss\nCLoss = d:CLoss\n")
+    site.install(
+        "acme-unversioned", {"DLoss": "d:DLoss"}, group=GROUP, metadata="Metadata-Version: 2.1\nName: acme-u\n"
+    )
+    # malformed in a group of no interest
+    site.install("unrelated", entry_points="[console_scripts]\nno equals sign\n")
+    install(site, "acme-seg", "DiceLoss")
+    assert registry["DiceLoss"]
+    assert list(registry) == ["CLoss", "DLoss", "DiceLoss"]
+    assert registry.describe("CLoss").target == "c:CLoss"
+    assert registry.describe("DLoss").version == "of unknown version"
+    problems = registry.scan().problems
+    assert len(problems) == 5
+    assert sum(str(site.folder) in problem for problem in problems) == 4
+    assert "acme-twice 1.0 declares 'CLoss' twice; the first is used." in problems
+
+
+def test_the_scan_happens_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    distributions = importlib.metadata.distributions
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: calls.append(1) or distributions())
+    assert not calls
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: len(registry), range(32)))
+    assert len(calls) == 1
+    registry.refresh()
+    assert len(calls) == 1
+    assert len(registry) == 0
+    assert len(calls) == 2
+
+
+def test_refresh_finds_what_was_installed_since(site: FakeSite, registry: Registry) -> None:
+    assert "DiceLoss" not in registry
+    install(site, "acme-seg", "DiceLoss")
+    assert "DiceLoss" not in registry
+    registry.refresh()
+    assert registry["DiceLoss"]
+    registry.refresh()
+    assert not registry.describe("DiceLoss").loaded
+
+
+def test_threads_get_one_class(site: FakeSite, registry: Registry) -> None:
+    names = [f"N{i}Loss" for i in range(8)]
+    install(site, "acme", *names)
+    barrier = threading.Barrier(8)
+
+    def ask(index: int) -> list[type[BaseLoss]]:
+        barrier.wait()
+        registry.register(GapLoss)
+        return [registry[name] for name in names[index:] + names[:index]]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert len({cls for classes in found for cls in classes}) == 8
+    assert registry["GapLoss"] is GapLoss
+
+
+def test_a_thread_that_loads_does_not_block_one_that_registers(site: FakeSite, registry: Registry) -> None:
+    """The package registers a loss while another thread waits for its import: neither may hold what the other needs."""
+    slow = "import time\ntime.sleep(0.2)\nfrom slow_hook import REGISTRY\n" + loss_source("SlowLoss", "HelperLoss")
+    site.install("acme-slow", {"SlowLoss": "fake_slow:SlowLoss"}, group=GROUP)
+    site.write("fake_slow", slow + "\nREGISTRY.register(HelperLoss)\n")
+    site.write("slow_hook", "REGISTRY = None\n")
+    import slow_hook  # type: ignore[import-not-found]
+
+    slow_hook.REGISTRY = registry
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: registry["SlowLoss"], range(2), timeout=60))
+    assert found[0] is found[1]
+    assert "HelperLoss" in registry
+
+
+def test_register(registry: Registry) -> None:
+    assert registry.register(GapLoss) is GapLoss
+    assert registry.register(GapLoss) is GapLoss  # again: the same object
+    assert registry.register(name="Squared")(SquareLoss) is SquareLoss
+    assert dict(registry) == {"GapLoss": GapLoss, "Squared": SquareLoss}
+    assert registry.describe("Squared") == LossInfo("Squared", f"{SquareLoss.__module__}:SquareLoss", None, None, True)
+    assert (registry.name_of(GapLoss), registry.name_of(SquareLoss)) == ("GapLoss", "Squared")
+    with pytest.raises(DuplicateLossError) as caught:
+        registry.register(SquareLoss, name="GapLoss")
+    where = SquareLoss.__module__
+    assert str(caught.value) == (
+        f"'GapLoss' is taken by {where}:GapLoss. Give another name=, or replace=True to use {where}:SquareLoss instead."
+    )
+    assert registry["GapLoss"] is GapLoss
+    registry.register(SquareLoss, name="GapLoss", replace=True)
+    assert registry["GapLoss"] is SquareLoss
+    registry.register(SquareLoss)
+    assert registry.name_of(SquareLoss) == "SquareLoss"
+
+
+def test_register_over_an_entry_point(site: FakeSite, registry: Registry) -> None:
+    module = install(site, "acme-seg", "GapLoss")
+    with pytest.raises(DuplicateLossError, match=f"'GapLoss' is taken by {module}:GapLoss"):
+        registry.register(GapLoss)
+    theirs = registry["GapLoss"]
+    assert theirs is not GapLoss
+    assert registry.register(theirs) is theirs  # decorated and declared: one registration
+    assert registry.describe("GapLoss").distribution == "acme-seg"
+    registry.register(GapLoss, replace=True)
+    assert registry["GapLoss"] is GapLoss
+    assert registry["acme-seg:GapLoss"] is theirs
+    assert registry.name_of(theirs) == "acme-seg:GapLoss"
+    assert list(registry) == ["GapLoss"]
+
+
+@pytest.mark.parametrize("cls", [int, 3, "GapLoss", GapLoss()])
+def test_register_refuses_what_is_no_loss(registry: Registry, cls: object) -> None:
+    with pytest.raises(RegistryError, match="expected a subclass of BaseLoss, got"):
+        registry.register(cls)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["", "a:b", " a", 3])
+def test_register_refuses_names_that_could_not_be_asked_for(registry: Registry, name: str) -> None:
+    with pytest.raises(RegistryError, match="expected a name without"):
+        registry.register(GapLoss, name=name)
+
+
+def test_name_of_a_class_that_was_never_asked_for(site: FakeSite, registry: Registry) -> None:
+    """Imported by hand, and also where the entry point goes through the package's __init__."""
+    site.install(
+        "acme",
+        {"ALoss": "fake_reexport:ALoss", "BLoss": "fake_reexport.missing:BLoss"},
+        modules={"fake_reexport.inner": loss_source("ALoss", "CLoss")},
+        group=GROUP,
+    )
+    (site.folder / "fake_reexport" / "__init__.py").write_text("from fake_reexport.inner import ALoss\n")
+    from fake_reexport.inner import ALoss, CLoss  # type: ignore[import-not-found]
+
+    assert registry.name_of(ALoss) == "ALoss"
+    with pytest.raises(RegistryError, match=r"fake_reexport\.inner:CLoss is not registered.*@LOSSES\.register"):
+        registry.name_of(CLoss)
+    with pytest.raises(RegistryError, match="is not registered"):
+        registry.name_of(GapLoss)
+
+
+def test_comparing_imports_nothing(site: FakeSite, registry: Registry) -> None:
+    site.install("acme", {"ALoss": "fake_gone:ALoss"}, group=GROUP)
+    assert registry == registry
+    assert registry != Registry("other", group=GROUP)
+    assert len({registry, registry}) == 1
+
+
+def test_the_registry_of_the_library() -> None:
+    assert LOSSES.load_all() == {}
+    for name in LOSSES:
+        assert LOSSES[LOSSES.name_of(LOSSES[name])] is LOSSES[name]

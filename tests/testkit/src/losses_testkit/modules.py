@@ -1,0 +1,111 @@
+"""The module half of the contract: configuration, round trips, documentation, wrapping."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from losses_core import LOSSES, BaseLoss, build_loss
+from losses_core.base_loss import OPTIONS
+from losses_testkit.case import Case, to_numpy
+from losses_testkit.runs import call, prepared, run
+
+SECTIONS = ("Use when:", "Args:", "Shape:", "Returns:", "Raises:", "Example:", "References:")
+
+
+class _Model(nn.Module):
+    """A trained scale before the loss, so that DistributedDataParallel has something to average."""
+
+    def __init__(self, loss: BaseLoss) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.loss = loss
+
+    def forward(self, pred: Any, target: Any, keywords: dict[str, Any]) -> Tensor:
+        scaled = type(pred)(self.scale * p for p in pred) if isinstance(pred, list | tuple) else self.scale * pred
+        return self.loss(scaled, target, **keywords)  # type: ignore[no-any-return]
+
+
+class ModuleContract:
+    """A loss is an ordinary module with an open configuration."""
+
+    def test_parameters_are_kept_as_given(self, case: Case) -> None:
+        loss = case.build()
+        given = loss.parameters_as_given()
+        assert set(OPTIONS) <= set(given)
+        for name, value in case.options.items():
+            assert given[name] is value or to_numpy(given[name]) == pytest.approx(to_numpy(value))
+
+    def test_the_config_builds_the_loss_again(self, case: Case) -> None:
+        loss = case.build(loss_weight=0.5)
+        torch.manual_seed(0)
+        again = build_loss(loss.to_config())
+        assert type(again) is type(loss)
+        assert again.to_config() == loss.to_config()
+        assert repr(again) == repr(loss)
+        again.load_state_dict(loss.state_dict())
+        _same_result(again, loss, case)
+
+    def test_copies_give_the_same_result(self, case: Case) -> None:
+        loss = case.build()
+        twins = [copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), case.build()]
+        twins[-1].load_state_dict(loss.state_dict())
+        for twin in twins:
+            _same_result(twin, copy.deepcopy(loss), case)
+
+    def test_moving_the_loss_does_not_change_it(self, case: Case) -> None:
+        for move in (lambda m: m.double(), lambda m: m.to("cpu"), lambda m: m.train().requires_grad_()):
+            loss = move(case.build())
+            if any(True for _ in loss.parameters()):
+                continue  # learned parts follow the dtype on purpose
+            _same_result(loss, case.build(), case, torch.float64)
+        if not any(True for _ in case.build().parameters()):
+            _same_result(case.build().half(), case.build(), case)
+
+    def test_ddp(self, case: Case, tmp_path: Path) -> None:
+        inputs = prepared(case.inputs(3), torch.float32)
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+        try:
+            model = nn.parallel.DistributedDataParallel(_Model(case.build()))
+            value = model(inputs.pred, inputs.target, inputs.call)
+            value.sum().backward()
+            assert model.module.scale.grad is not None
+        finally:
+            torch.distributed.destroy_process_group()
+        torch.testing.assert_close(value.detach(), call(case.build(), inputs).detach())
+
+    def test_unknown_words_are_refused_with_a_hint(self, case: Case) -> None:
+        with pytest.raises(TypeError, match="Did you mean 'loss_weight'"):
+            case.build(loss_wieght=1)
+        with pytest.raises(TypeError, match="Did you mean 'avg_factor'"):
+            call(case.build(), prepared(case.inputs(2)), avg_facto=1)
+
+    def test_documentation_is_complete(self, case: Case) -> None:
+        cls = LOSSES[case.loss]
+        text = inspect.getdoc(cls) or ""
+        positions = [text.find(section) for section in SECTIONS]
+        missing = [section for section, at in zip(SECTIONS, positions, strict=True) if at < 0]
+        assert not missing, f"{case.loss}: no {missing}"
+        assert positions == sorted(positions), f"{case.loss}: sections out of order"
+        assert ".. math::" in text
+        assert text.index(".. math::") < positions[0]
+        for name in inspect.signature(cls).parameters:
+            assert name in OPTIONS or f"{name}:" in text, f"{case.loss}: {name} is not documented"
+
+
+def _same_result(loss: BaseLoss, expected: BaseLoss, case: Case, dtype: torch.dtype = torch.float32) -> None:
+    inputs = prepared(case.inputs(3), dtype)
+    torch.manual_seed(0)
+    value, gradients = run(loss, inputs)
+    torch.manual_seed(0)
+    wanted, wanted_gradients = run(expected, inputs)
+    torch.testing.assert_close(value, wanted, rtol=0, atol=0)
+    for gradient, want in zip(gradients, wanted_gradients, strict=True):
+        torch.testing.assert_close(gradient, want, rtol=0, atol=0)
