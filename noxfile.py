@@ -95,14 +95,16 @@ def third_party(*distributions: Distribution) -> list[str]:
     return [line for d in distributions for line in d.requirements if not line.startswith("losses")]
 
 
-def run_pytest(session: nox.Session, packages: list[Distribution], *args: str) -> None:
-    """Run pytest, measuring these packages, and keep the data for the `coverage` session."""
+def run_pytest(session: nox.Session, packages: list[Distribution], *runs: list[str]) -> None:
+    """Run pytest with each of these arguments, measuring these packages, and keep the data for `coverage`."""
     data = COVERAGE / session.name
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     sources = ",".join(package.module for package in packages)
     env = TEST_ENV | {"COVERAGE_FILE": str(data.resolve() / "data")}
-    session.run("coverage", "run", f"--source={sources}", "-m", "pytest", *args, *session.posargs, env=env)
+    workers = ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+    for run in runs:
+        session.run("coverage", "run", f"--source={sources}", "-m", "pytest", *workers, *run, *session.posargs, env=env)
 
 
 @nox.session
@@ -142,8 +144,8 @@ for _package in PACKAGES:
         # Before anything else is installed, so that a dependency that is used but not declared shows.
         session.run("python", "-m", "losses_core", "doctor", "--strict", env=TEST_ENV)
         session.install(*wheels(TESTKIT), *ROOT.group("test"), *package.group("test"))
-        folder = str(package.folder / "tests")
-        run_pytest(session, [package, *package.siblings()], folder, "--doctest-modules", "--pyargs", package.module)
+        tests = str(package.folder / "tests")
+        run_pytest(session, [package, *package.siblings()], [tests, "--doctest-modules", "--pyargs", package.module])
 
 
 @nox.session(name="tests-all", requires=["build"])
@@ -156,7 +158,8 @@ def tests_all(session: nox.Session) -> None:
         *(requirement for package in PACKAGES for requirement in package.group("test")),
     )
     core = BY_NAME["losses-core"]
-    run_pytest(session, PACKAGES, "tests/integration", str(core.folder / "tests"))
+    # Two runs, because both folders are called tests.
+    run_pytest(session, PACKAGES, ["tests/integration"], [str(core.folder / "tests")])
 
 
 @nox.session(requires=TEST_SESSIONS)

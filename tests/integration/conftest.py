@@ -1,6 +1,7 @@
 """What the tests between packages share: the built wheels, each unpacked into a folder of its own, and a Python that
 sees only the wheels it is given, next to torch and the other third-party packages of this environment."""
 
+import compileall
 import itertools
 import json
 import os
@@ -34,6 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("subset", subsets, ids=["+".join(chosen) or "core-alone" for chosen in subsets])
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured: `record_property` in any worker, shown once at the end."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -55,6 +63,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folders[name] = tmp_path_factory.mktemp(name)
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extractall(folders[name])
+        compileall.compile_dir(folders[name], quiet=1)
     return folders
 
 

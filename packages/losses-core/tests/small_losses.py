@@ -103,3 +103,8 @@ def batch(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = shape or (4, 3)
     return torch.randn(shape, generator=generator, requires_grad=True), torch.randn(shape, generator=generator)
+
+
+def inputs(**paths: Any) -> dict[str, Any]:
+    """The config of a loss that declares its inputs."""
+    return {"type": "SquareLoss", "inputs": paths}

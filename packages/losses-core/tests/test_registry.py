@@ -14,36 +14,14 @@ import losses_core
 from losses_core import LOSSES, BaseLoss, LossInfo, Registry
 from losses_core.errors import (
     AmbiguousLossError,
-    DuplicateLossError,
-    LossLoadError,
     LossNotInstalledError,
     RegistryError,
     UnknownLossError,
 )
 from losses_testkit.fake_distributions import FakeSite, loss_source
 
-from .small_losses import GapLoss, SquareLoss
-
-GROUP = "tests.losses"
-CATALOGUE = {"DiceLoss": "acme-seg", "LovaszLoss": "acme-seg"}
-
-
-@pytest.fixture
-def registry() -> Registry:
-    return Registry("tests", group=GROUP, catalogue=CATALOGUE)
-
-
-def install(site: FakeSite, distribution: str, *names: str, version: str = "1.0", module: str = "") -> str:
-    """A distribution whose losses are in one module; the module's name."""
-    module = module or f"fake_{distribution.replace('-', '_')}.part"
-    site.install(
-        distribution,
-        {name: f"{module}:{name}" for name in names},
-        version=version,
-        modules={module: loss_source(*names)},
-        group=GROUP,
-    )
-    return module
+from .conftest import GROUP, install
+from .small_losses import GapLoss
 
 
 def test_names_are_known_without_an_import(site: FakeSite, registry: Registry) -> None:
@@ -181,67 +159,6 @@ def test_aliases(site: FakeSite, registry: Registry) -> None:
     assert registry.name_of(registry["AKDLoss"]) == "KnowledgeLoss"
 
 
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        ("import a_module_that_is_not_there", "but could not be imported: ModuleNotFoundError: No module named 'a_mod"),
-        ("raise RuntimeError('boom')", "but could not be imported: RuntimeError: boom"),
-        ("raise SystemExit(3)", "but could not be imported: SystemExit: 3"),
-        ("x = ", "but could not be imported: SyntaxError:"),
-        ("", "but could not be imported: AttributeError: module 'fake_broken' has no attribute 'CIoULoss'"),
-        ("class CIoULoss: pass", "but is not a subclass of BaseLoss: it is <class 'fake_broken.CIoULoss'>."),
-        ("CIoULoss = 3", "but is not a subclass of BaseLoss: it is 3."),
-    ],
-)
-def test_broken_packages_are_named_and_touch_no_other(
-    site: FakeSite, registry: Registry, source: str, text: str
-) -> None:
-    site.install("acme-det", {"CIoULoss": "fake_broken:CIoULoss"}, version="0.3.0", group=GROUP)
-    site.write("fake_broken", source)
-    install(site, "acme-seg", "DiceLoss")
-    assert list(registry) == ["CIoULoss", "DiceLoss"]
-    assert registry["DiceLoss"].__name__ == "DiceLoss"
-    with pytest.raises(LossLoadError) as caught:
-        registry["CIoULoss"]
-    start = "'CIoULoss' is declared by acme-det 0.3.0 as fake_broken:CIoULoss "
-    assert str(caught.value).startswith(start + text)
-    assert isinstance(caught.value, ImportError)
-    assert not registry.describe("CIoULoss").loaded
-    failed = registry.load_all()
-    assert list(failed) == ["CIoULoss"]
-    assert str(failed["CIoULoss"]) == str(caught.value)
-
-
-def test_a_malformed_target_is_a_load_error(site: FakeSite, registry: Registry) -> None:
-    site.install("acme", {"DiceLoss": "not a module!", "OtherLoss": "json"}, group=GROUP)
-    for name in registry:
-        with pytest.raises(LossLoadError, match=f"'{name}' is declared by acme 1.0 as "):
-            registry[name]
-
-
-def test_faulty_metadata_is_noted_and_hides_no_other(site: FakeSite, registry: Registry) -> None:
-    site.install("acme-malformed", entry_points=f"[{GROUP}]\nno equals sign\n")
-    site.install("acme-nameless", {"ALoss": "a:ALoss"}, group=GROUP, metadata="Metadata-Version: 2.1\n")
-    info = site.install("acme-empty", {"BLoss": "b:BLoss"}, group=GROUP)
-    (info / "METADATA").unlink()
-    (site.install("acme-binary") / "entry_points.txt").write_bytes(b"\xff\xfe\x00")
-    site.install("acme-twice", entry_points=f"[{GROUP}]\nCLoss = c:CLoss\nCLoss = d:CLoss\n")
-    site.install(
-        "acme-unversioned", {"DLoss": "d:DLoss"}, group=GROUP, metadata="Metadata-Version: 2.1\nName: acme-u\n"
-    )
-    # malformed in a group of no interest
-    site.install("unrelated", entry_points="[console_scripts]\nno equals sign\n")
-    install(site, "acme-seg", "DiceLoss")
-    assert registry["DiceLoss"]
-    assert list(registry) == ["CLoss", "DLoss", "DiceLoss"]
-    assert registry.describe("CLoss").target == "c:CLoss"
-    assert registry.describe("DLoss").version == "of unknown version"
-    problems = registry.scan().problems
-    assert len(problems) == 5
-    assert sum(str(site.folder) in problem for problem in problems) == 4
-    assert "acme-twice 1.0 declares 'CLoss' twice; the first is used." in problems
-
-
 def test_the_scan_happens_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     distributions = importlib.metadata.distributions
@@ -295,53 +212,6 @@ def test_a_thread_that_loads_does_not_block_one_that_registers(site: FakeSite, r
         found = list(pool.map(lambda _: registry["SlowLoss"], range(2), timeout=60))
     assert found[0] is found[1]
     assert "HelperLoss" in registry
-
-
-def test_register(registry: Registry) -> None:
-    assert registry.register(GapLoss) is GapLoss
-    assert registry.register(GapLoss) is GapLoss  # again: the same object
-    assert registry.register(name="Squared")(SquareLoss) is SquareLoss
-    assert dict(registry) == {"GapLoss": GapLoss, "Squared": SquareLoss}
-    assert registry.describe("Squared") == LossInfo("Squared", f"{SquareLoss.__module__}:SquareLoss", None, None, True)
-    assert (registry.name_of(GapLoss), registry.name_of(SquareLoss)) == ("GapLoss", "Squared")
-    with pytest.raises(DuplicateLossError) as caught:
-        registry.register(SquareLoss, name="GapLoss")
-    where = SquareLoss.__module__
-    assert str(caught.value) == (
-        f"'GapLoss' is taken by {where}:GapLoss. Give another name=, or replace=True to use {where}:SquareLoss instead."
-    )
-    assert registry["GapLoss"] is GapLoss
-    registry.register(SquareLoss, name="GapLoss", replace=True)
-    assert registry["GapLoss"] is SquareLoss
-    registry.register(SquareLoss)
-    assert registry.name_of(SquareLoss) == "SquareLoss"
-
-
-def test_register_over_an_entry_point(site: FakeSite, registry: Registry) -> None:
-    module = install(site, "acme-seg", "GapLoss")
-    with pytest.raises(DuplicateLossError, match=f"'GapLoss' is taken by {module}:GapLoss"):
-        registry.register(GapLoss)
-    theirs = registry["GapLoss"]
-    assert theirs is not GapLoss
-    assert registry.register(theirs) is theirs  # decorated and declared: one registration
-    assert registry.describe("GapLoss").distribution == "acme-seg"
-    registry.register(GapLoss, replace=True)
-    assert registry["GapLoss"] is GapLoss
-    assert registry["acme-seg:GapLoss"] is theirs
-    assert registry.name_of(theirs) == "acme-seg:GapLoss"
-    assert list(registry) == ["GapLoss"]
-
-
-@pytest.mark.parametrize("cls", [int, 3, "GapLoss", GapLoss()])
-def test_register_refuses_what_is_no_loss(registry: Registry, cls: object) -> None:
-    with pytest.raises(RegistryError, match="expected a subclass of BaseLoss, got"):
-        registry.register(cls)  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize("name", ["", "a:b", " a", 3])
-def test_register_refuses_names_that_could_not_be_asked_for(registry: Registry, name: str) -> None:
-    with pytest.raises(RegistryError, match="expected a name without"):
-        registry.register(GapLoss, name=name)
 
 
 def test_name_of_a_class_that_was_never_asked_for(site: FakeSite, registry: Registry) -> None:

@@ -11,8 +11,8 @@ from losses_core._routing import is_routed, look_up, refuse_unknown
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
-from losses_core.utils.weight_reduce import Pending
 from losses_core.errors import ConfigError, InputError
+from losses_core.utils.weight_reduce import Pending
 
 __all__ = ["CombinedLoss", "LossTerms", "Member", "check_inputs", "check_label", "check_member", "labelled"]
 

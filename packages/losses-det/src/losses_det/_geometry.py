@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -26,13 +25,16 @@ class Geometry:
         self.overlap = overlap(pred, target)
         self.union = self.overlap.union.clamp(min=eps)
         self.iou = self.overlap.inter / self.union
+        self._hull: Sides | None = None
 
-    @functools.cached_property
+    @property
     def hull(self) -> Sides:
         """The smallest box around both."""
-        return enclosing(self.pred, self.target)
+        if self._hull is None:
+            self._hull = enclosing(self.pred, self.target)
+        return self._hull
 
-    @functools.cached_property
+    @property
     def shift(self) -> Tensor:
         """Centre of the prediction minus centre of the target."""
         return ((self.pred.low - self.target.low) + (self.pred.high - self.target.high)) / 2

@@ -77,7 +77,7 @@ class EngineContract:
 
     def test_never_waits_for_the_device(self, case: Case) -> None:
         loss, inputs = case.build(), prepared(case.inputs(4), torch.float32)
-        with NoHostSync():
+        with NoHostSync():  # type: ignore[no-untyped-call]
             run(loss, inputs)
             if case.weight:
                 run(loss, inputs, weight=torch.ones(4), avg_factor=torch.tensor(2.0))

@@ -1,4 +1,4 @@
-"""Distributions as an installer leaves them (dist-info folder, modules), to test what may be wrong with one."""
+"""Distributions as an installer leaves them, a dist-info folder and modules, to test what can be wrong with one."""
 
 from __future__ import annotations
 

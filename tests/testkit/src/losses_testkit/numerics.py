@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from losses_core import LossesError
-from losses_testkit.case import Case
+from losses_testkit.case import Array, Case
 from losses_testkit.runs import call, leaves, poisoned, prepared, run
 
 HALF = [torch.float16, torch.bfloat16]
 
 
-def _close(actual: torch.Tensor, expected: object, tolerance: float = 1e-9) -> None:
+def _close(actual: torch.Tensor, expected: Array | float, tolerance: float = 1e-9) -> None:
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 

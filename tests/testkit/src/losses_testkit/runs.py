@@ -19,7 +19,12 @@ from losses_testkit.case import Inputs
 def leaves(tree: Any) -> list[Tensor]:
     """The tensors of a tree, in order."""
     found: list[Tensor] = []
-    map_tensors(lambda tensor: (found.append(tensor), tensor)[1], tree)
+
+    def collect(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(collect, tree)
     return found
 
 

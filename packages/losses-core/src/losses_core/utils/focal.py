@@ -117,7 +117,7 @@ def sigmoid_focal_loss(
     Example:
         >>> import torch
         >>> sigmoid_focal_loss(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
-        tensor([0.0433, 1.2375])
+        tensor([0.0433, 1.2376])
     """
     checks.floating(pred)
     checks.same_shape(pred, target)
