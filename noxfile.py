@@ -58,6 +58,10 @@ class Distribution:
     def requirements(self) -> list[str]:
         return list(self.pyproject["project"].get("dependencies", []))
 
+    @property
+    def extras(self) -> list[str]:
+        return [line for lines in self.pyproject["project"].get("optional-dependencies", {}).values() for line in lines]
+
     def group(self, name: str) -> list[str]:
         """The requirements of a dependency group, none if the distribution has no such group."""
         declared = name in self.pyproject.get("dependency-groups", {})
@@ -91,8 +95,9 @@ def wheels(*distributions: Distribution) -> list[str]:
 
 
 def third_party(*distributions: Distribution) -> list[str]:
-    """What they declare besides each other, for sessions that read the sources."""
-    return [line for d in distributions for line in d.requirements if not line.startswith("losses")]
+    """What they declare besides each other, extras included, for sessions that read the sources."""
+    declared = dict.fromkeys(line for d in distributions for line in (*d.requirements, *d.extras))
+    return [line for line in declared if not line.startswith("losses")]
 
 
 def run_pytest(session: nox.Session, packages: list[Distribution], *runs: list[str]) -> None:

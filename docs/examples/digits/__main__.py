@@ -44,6 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.tasks) - set(tasks.names()):
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(tasks.names())}")
+    torch.set_num_threads(1)  # the tensors are small: more threads would only wait for each other
     console = Console()
     reached = [run(name, arguments.output.resolve(), console) for name in arguments.tasks or tasks.names()]
     return 0 if all(reached) else 1

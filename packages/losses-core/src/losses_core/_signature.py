@@ -57,7 +57,12 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def call_parameters(function: Any) -> dict[str, Any]:
-    """Name → default of each parameter of ``_forward`` after pred and target; ``Parameter.empty`` where required."""
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    keywords = [p for p in parameters if p.name not in ("self", "pred", "target") and p.kind is not p.VAR_POSITIONAL]
-    return {p.name: p.default for p in keywords}
+    """Name → default of the parameters of ``_forward`` after the first two; ``Parameter.empty`` where required."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    inputs = {p.name for p in positional[:2]}
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.name not in inputs and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }

@@ -10,12 +10,12 @@ import types
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, final
 
-import torch
 from torch import Tensor
 
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
 from losses_core._suggest import did_you_mean
 from losses_core._vectors import PerClassVectors
+from losses_core.distributed import ProcessGroup, finish_all, world_size
 from losses_core.errors import ConfigError, InputError
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
@@ -23,6 +23,7 @@ from losses_core.utils.autograd import hide_gradient
 from losses_core.utils.precision import map_tensors, match_dtype, upcast, without_autocast
 from losses_core.utils.weight_reduce import (
     REDUCTIONS,
+    Group,
     Pending,
     Unreduced,
     align,
@@ -70,7 +71,8 @@ class BaseLoss(PerClassVectors, abc.ABC):
         reduction: ``'none'``, ``'mean'`` or ``'sum'``.
         avg_factor: denominator of ``mean`` instead of the mass, a positive number.
         loss_name: label in logs; by default the class name in snake case without its trailing Loss.
-        sync_dist: normalise over all ranks of ``torch.distributed`` instead of this one.
+        sync_dist: normalise over all ranks of ``torch.distributed`` instead of this one; over those of the attribute
+            ``process_group`` where that is set.
 
     Raises:
         ConfigError: an option outside its range.
@@ -123,6 +125,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
         self.avg_factor = None if avg_factor is None else checks.number(self, "avg_factor", avg_factor, above=0)
         self.loss_name = checks.text(self, "loss_name", loss_name)
         self.sync_dist = checks.flag(self, "sync_dist", sync_dist)
+        self.process_group: ProcessGroup | None = None
         if reduction == "sum" and avg_factor is not None:
             raise ConfigError(f"{type(self).__name__}: reduction='sum' takes no avg_factor; use reduction='mean'.")
 
@@ -158,7 +161,10 @@ class BaseLoss(PerClassVectors, abc.ABC):
             TypeError: an unknown or a missing keyword.
         """
         result = self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)
-        return result.finish(self.loss_weight)
+        if result.group is None:
+            return result.finish(self.loss_weight)
+        (value,) = finish_all([result])
+        return value if self.loss_weight == 1.0 else value * self.loss_weight
 
     def _evaluate(
         self,
@@ -185,18 +191,18 @@ class BaseLoss(PerClassVectors, abc.ABC):
                     weight = self._map_weight(weight.to(reference.dtype), pred, target)
                     pred = self._hide(pred, weight)
                 result = self._forward(pred, target, **keywords)
-                value, mass = result if isinstance(result, Unreduced) else (result, None)
+                value, mass, everywhere = result if isinstance(result, Unreduced) else Unreduced(result)
                 if weight is not None:
                     value = apply_weight(value, weight)
-                return self._reduce(value, mass, reduction, avg_factor)
+                group = None if everywhere or not self._synchronises() else Group(self.process_group)
+                return pending(value, mass, reduction, avg_factor)._replace(group=group)
         except InputError as error:
             error.where = type(self).__name__
             raise
 
-    def _reduce(self, value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None) -> Pending:
-        if self.sync_dist and _world_size() > 1:
-            raise InputError("sync_dist=True is not supported with more than one process; set sync_dist=False.")
-        return pending(value, mass, reduction, avg_factor)
+    def _synchronises(self) -> bool:
+        """Whether this call is to be normalised over more ranks than this one."""
+        return self.sync_dist and world_size(self.process_group) > 1
 
     def _keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Call keywords for ``_forward``: the given ones, else the constructor's, else the declared defaults."""
@@ -308,9 +314,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _world_size() -> int:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 1
-    return torch.distributed.get_world_size()

@@ -11,6 +11,7 @@ from losses_core._routing import is_routed, look_up, refuse_unknown
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
+from losses_core.distributed import finish_all
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils.weight_reduce import Pending
 
@@ -142,8 +143,8 @@ class CombinedLoss(nn.Module):
                 hint = did_you_mean(name, self._keywords)
                 raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
         found = self._evaluate_all(call | kwargs, pred, "")
-        # All members first, then all divisions: what the denominators need from other ranks can go in one message.
-        raw = {label: pending.finish() for label, _, pending in found}
+        # All members first, then all divisions: what the denominators need from other ranks goes in one message.
+        raw = dict(zip((label for label, _, _ in found), finish_all([pending for *_, pending in found]), strict=True))
         for label, _, pending in found:
             if raw[label].ndim:
                 raise InputError(

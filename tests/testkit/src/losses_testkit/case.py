@@ -53,6 +53,8 @@ class Case:
         avg_factor: whether ``avg_factor`` is accepted.
         stateful: a call in training mode changes the result of the next one.
         draws: a call takes numbers from torch's global generator.
+        distributed: whether ``sync_dist`` makes it exact over several ranks.
+        collectives: how many collectives a forward with ``sync_dist`` takes. None: not fixed.
         why: the reason for every switch that is off.
     """
 
@@ -76,6 +78,8 @@ class Case:
     avg_factor: bool = True
     stateful: bool = False
     draws: bool = False
+    distributed: bool = True
+    collectives: int | None = 1
     why: str = ""
 
     def __str__(self) -> str:

@@ -13,6 +13,9 @@ from pathlib import Path
 from losses_core._cli._output import Output
 from losses_core.registry import LOSSES
 
+CORE = ("losses", "losses_core", "torch")
+"""What may be shadowed beside the packages that declare losses."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="fail for clashes and shadowed packages too")
@@ -30,7 +33,7 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     ]
     declared = [entry for entries in found.declared.values() for entry in entries]
     packages = {entry.target.partition(":")[0].partition(".")[0] for entry in declared}
-    warnings += shadowed(packages | {"losses_core", "losses", "torch"})
+    warnings += shadowed(packages.union(CORE))
 
     versions = {name: _version(name) for name in ("losses-core", "torch")}
     rows = [("python", platform.python_version(), ""), *((name, text, "") for name, text in versions.items())]

@@ -14,70 +14,46 @@ BoxFormat = Literal["xyxy", "xywh", "cxcywh", "ltwh"]
 BOX_FORMATS: tuple[str, ...] = get_args(BoxFormat)
 
 
-class Corners(NamedTuple):
-    """Left top and right bottom corners of boxes, each (2,…): x, then y.
+def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Tensor:
+    """Corners (2,2,…) of boxes (…,4): left top and right bottom, each x and y.
 
     Coordinates come first, so that each is one run of memory and one operation serves both axes.
+
+    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and size,
+    as in COCO files.
     """
-
-    low: Tensor
-    high: Tensor
-
-
-class Sides(NamedTuple):
-    """Width and height, each (2,…): ``raw`` may be negative (inverted or apart), ``size`` is clamped at 0."""
-
-    raw: Tensor
-    size: Tensor
-
-
-class Overlap(NamedTuple):
-    """Areas that boxes share, and the sides of both and of their intersection."""
-
-    inter: Tensor
-    union: Tensor
-    first: Sides
-    second: Sides
-    shared: Sides
-
-
-def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Corners:
-    """Corners of boxes (…,4).
-
-    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and
-    size, as in COCO files.
-    """
-    first, second = torch.stack(box.unbind(-1)).split(2)
+    given = torch.stack(box.unbind(-1)).view(2, 2, *box.shape[:-1])
     if bbox_format == "xyxy":
-        return Corners(first, second)
+        return given
+    first, size = given.unbind(0)
     if bbox_format == "ltwh":
-        return Corners(first, first + second)
-    return Corners(first - second / 2, first + second / 2)
+        return torch.stack((first, first + size))
+    half = size / 2
+    return torch.stack((first - half, first + half))
 
 
-def sides(low: Tensor, high: Tensor) -> Sides:
-    """Sides of the box between two corners; an inverted one is empty."""
-    raw = high - low
-    return Sides(raw, raw.clamp(min=0))
+class Boxes(NamedTuple):
+    """Low and high corners, each a list of (2,…), of: the second box, the first, their intersection, their hull."""
+
+    low: list[Tensor]
+    high: list[Tensor]
 
 
-def area(box: Sides) -> Tensor:
-    """Width times height, (…)."""
-    width, height = box.size.unbind(0)
+def combine(first: Tensor, second: Tensor, *, hull: bool) -> Boxes:
+    """Two boxes given by their corners (they broadcast), the box they share and, if asked for, the one around both."""
+    (low, high), (other_low, other_high) = first.unbind(0), second.unbind(0)
+    lows, highs = torch.maximum(low, other_low), torch.minimum(high, other_high)
+    boxes = Boxes([other_low, low, lows], [other_high, high, highs])
+    if hull:
+        boxes.low.append(torch.minimum(low, other_low))
+        boxes.high.append(torch.maximum(high, other_high))
+    return boxes
+
+
+def area(size: Tensor) -> Tensor:
+    """Width times height of sides (2,…), each at least 0: an inverted box is empty."""
+    width, height = size.unbind(0)
     return width * height
-
-
-def overlap(p: Corners, g: Corners) -> Overlap:
-    """Intersection and union of boxes, with their sides; coordinates broadcast."""
-    first, second = sides(*p), sides(*g)
-    shared = sides(torch.maximum(p.low, g.low), torch.minimum(p.high, g.high))
-    inter = area(shared)
-    return Overlap(inter, area(first) + area(second) - inter, first, second, shared)
-
-
-def enclosing(p: Corners, g: Corners) -> Sides:
-    """Sides of the smallest box around both."""
-    return sides(torch.minimum(p.low, g.low), torch.maximum(p.high, g.high))
 
 
 def check_boxes(box1: Tensor, box2: Tensor, pairwise: bool = False) -> None:
@@ -96,14 +72,18 @@ def check_boxes(box1: Tensor, box2: Tensor, pairwise: bool = False) -> None:
         )
 
 
-def _prepared(box1: Tensor, box2: Tensor, pairwise: bool, bbox_format: BoxFormat) -> tuple[Corners, Corners]:
+def _areas(box1: Tensor, box2: Tensor, pairwise: bool, bbox_format: BoxFormat, *, hull: bool = False) -> list[Tensor]:
+    """Areas of intersection, union and, if asked for, hull."""
     check_boxes(box1, box2, pairwise)
     if bbox_format not in BOX_FORMATS:
         raise InputError(f"bbox_format: expected one of {', '.join(map(repr, BOX_FORMATS))}; got {bbox_format!r}.")
-    p, g = corners(box1, bbox_format), corners(box2, bbox_format)
+    first, second = corners(box1, bbox_format), corners(box2, bbox_format)
     if pairwise:
-        p, g = Corners(*(x.unsqueeze(-1) for x in p)), Corners(*(x.unsqueeze(1) for x in g))
-    return p, g
+        first, second = first.unsqueeze(-1), second.unsqueeze(-2)
+    # one by one: a set of boxes is smaller than the table of its pairs
+    boxes = combine(first, second, hull=hull)
+    one, other, inter, *rest = (area((high - low).clamp(min=0)) for low, high in zip(*boxes, strict=True))
+    return [inter, one + other - inter, *rest]
 
 
 @full_precision
@@ -132,8 +112,8 @@ def compute_iou(
         >>> compute_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]]))
         tensor([0.3333])
     """
-    areas = overlap(*_prepared(box1, box2, pairwise, bbox_format))
-    return areas.inter / areas.union.clamp(min=eps)
+    inter, union = _areas(box1, box2, pairwise, bbox_format)
+    return inter / union.clamp(min=eps)
 
 
 @full_precision
@@ -154,7 +134,5 @@ def compute_giou(
         >>> compute_giou(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[3.0, 0, 4, 1]]))
         tensor([-0.5000])
     """
-    p, g = _prepared(box1, box2, pairwise, bbox_format)
-    areas = overlap(p, g)
-    hull = area(enclosing(p, g))
-    return areas.inter / areas.union.clamp(min=eps) - (hull - areas.union) / hull.clamp(min=eps)
+    inter, union, hull = _areas(box1, box2, pairwise, bbox_format, hull=True)
+    return inter / union.clamp(min=eps) - (hull - union) / hull.clamp(min=eps)

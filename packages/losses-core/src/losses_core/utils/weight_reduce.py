@@ -24,18 +24,32 @@ class Unreduced(NamedTuple):
         value: the loss of each element; any shape, 0-d for a batch-level loss.
         mass: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value`` or of a
             leading-dims prefix of it, where it counts once for each element under it. None: 1 each.
+        everywhere: the value is that of the whole batch on every rank already (a batch-level loss that gathered, under
+            ``sync_dist``), so nothing is left to sum over the ranks.
     """
 
     value: Tensor
     mass: Tensor | None = None
+    everywhere: bool = False
+
+
+class Group(NamedTuple):
+    """The ranks that a loss is normalised over; ``handle`` None is the default process group."""
+
+    handle: Any = None
 
 
 class Pending(NamedTuple):
-    """A loss one division away from its result: ``numerator / denominator``, or ``numerator`` alone."""
+    """A loss one division away from its result: ``numerator / denominator``, or ``numerator`` alone.
+
+    With a ``group``, numerator and denominator are this rank's part and are to be summed first, by
+    `losses_core.distributed.finish_all`.
+    """
 
     numerator: Tensor
     denominator: Tensor | float | None
     reduction: str
+    group: Group | None = None
 
     def finish(self, scale: float = 1.0) -> Tensor:
         """The reduced loss times ``scale``."""

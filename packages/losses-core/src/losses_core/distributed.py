@@ -1,0 +1,198 @@
+"""Collectives that gradients pass through, and the step that makes a reduced loss global.
+
+Under data parallelism each rank sees a part of the batch. A mean taken per rank is the mean of the whole batch only
+when every rank counts alike; with ``sync_dist=True`` numerators and denominators are summed over the ranks instead.
+Gradients are meant to be averaged afterwards, as DistributedDataParallel and FSDP do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from losses_core.utils.autograd import Function
+from losses_core.utils.weight_reduce import Pending
+
+ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
+
+__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "reduce_mean", "world_size"]
+
+
+def world_size(group: ProcessGroup | None = None) -> int:
+    """Number of processes of a group; 1 where nothing is distributed.
+
+    Args:
+        group: a process group; None: the default one.
+
+    Example:
+        >>> world_size()
+        1
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size(group)
+
+
+def all_reduce_sum(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Sum a tensor over all ranks; the gradient is summed over all ranks likewise.
+
+    Args:
+        tensor: of one shape on every rank.
+        group: a process group; None: the default one.
+
+    Returns:
+        The sum; the tensor itself where nothing is distributed.
+
+    Example:
+        >>> import torch
+        >>> all_reduce_sum(torch.tensor(2.0))
+        tensor(2.)
+    """
+    if world_size(group) == 1:
+        return tensor
+    return _AllReduceSum.apply(tensor, group)  # type: ignore[no-any-return]
+
+
+def reduce_mean(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Average a tensor over all ranks, as detection heads do with the number of positives for ``avg_factor``.
+
+    Args:
+        tensor: of one shape on every rank.
+        group: a process group; None: the default one.
+
+    Returns:
+        The mean; the tensor itself where nothing is distributed.
+
+    Example:
+        >>> import torch
+        >>> reduce_mean(torch.tensor(2.0))
+        tensor(2.)
+    """
+    return all_reduce_sum(tensor, group) / world_size(group)
+
+
+def gather_cat(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Concatenate the tensors of all ranks along the first axis, in rank order; the gradient comes back to each.
+
+    The ranks may hold different numbers of rows, also none. The numbers are exchanged first, which makes the host wait
+    for the device.
+
+    Args:
+        tensor: (N,…); only N may differ between ranks.
+        group: a process group; None: the default one.
+
+    Returns:
+        (ΣN,…); the tensor itself where nothing is distributed.
+
+    Example:
+        >>> import torch
+        >>> gather_cat(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    if world_size(group) == 1:
+        return tensor
+    sizes = _sizes(tensor, group)
+    return _GatherCat.apply(tensor, sizes, group)  # type: ignore[no-any-return]
+
+
+def _sizes(tensor: Tensor, group: ProcessGroup | None) -> list[int]:
+    own = torch.tensor([tensor.shape[0]], device=tensor.device)
+    all_sizes = [torch.empty_like(own) for _ in range(world_size(group))]
+    dist.all_gather(all_sizes, own, group=group)
+    sizes: list[int] = torch.cat(all_sizes).tolist()
+    return sizes
+
+
+class _AllReduceSum(Function):
+    @staticmethod
+    def forward(tensor: Tensor, group: ProcessGroup | None) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.group = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return all_reduce_sum(grad, ctx.group), None
+
+
+class _GatherCat(Function):
+    @staticmethod
+    def forward(tensor: Tensor, sizes: list[int], group: ProcessGroup | None) -> Tensor:
+        # collectives need one shape: every shard is padded to the largest, and cut again
+        padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
+        padded[: tensor.shape[0]] = tensor
+        shards = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(shards, padded, group=group)
+        return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.sizes, ctx.group = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rank = dist.get_rank(ctx.group)
+        start = sum(ctx.sizes[:rank])
+        return all_reduce_sum(grad, ctx.group)[start : start + ctx.sizes[rank]], None, None
+
+
+class _Global(Function):
+    """The value summed over the ranks, with the gradient of the own part times the number of ranks.
+
+    Averaged over the ranks, as data parallelism does, those gradients are the gradient of the global value.
+    """
+
+    @staticmethod
+    def forward(own: Tensor, total: Tensor, ranks: int) -> Tensor:
+        return total.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.ranks = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad * ctx.ranks, None, None
+
+
+def finish_all(pendings: Sequence[Pending]) -> list[Tensor]:
+    """Divide each loss by its denominator; all that must be summed over one group travels in one collective."""
+    finished = list(pendings)
+    groups: dict[Any, list[int]] = {}
+    for index, pending in enumerate(finished):
+        if pending.group is not None and pending.reduction != "none":
+            groups.setdefault(pending.group.handle, []).append(index)
+    for handle, indices in groups.items():
+        for index, pending in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
+            finished[index] = pending
+    return [pending.finish() for pending in finished]
+
+
+def _summed(pendings: list[Pending], group: ProcessGroup | None) -> list[Pending]:
+    """Numerators and denominators summed over the ranks."""
+    device = pendings[0].numerator.device
+    # counts beyond 2^24 are not exact in float32; mps has no float64
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    own = [p.numerator.detach().to(dtype) for p in pendings]
+    for pending in pendings:
+        denominator = 0.0 if pending.denominator is None else pending.denominator
+        own.append(torch.as_tensor(denominator, dtype=dtype, device=device))
+    total = torch.stack(own)
+    dist.all_reduce(total, group=group)
+    ranks, result = world_size(group), []
+    for index, pending in enumerate(pendings):
+        numerator: Tensor = _Global.apply(pending.numerator, total[index].to(pending.numerator.dtype), ranks)
+        if pending.denominator is None:
+            result.append(Pending(numerator, None, pending.reduction))
+        else:
+            denominator = total[index + len(pendings)].to(numerator.dtype)
+            result.append(Pending(numerator, denominator, pending.reduction))
+    return result

@@ -1,0 +1,263 @@
+"""The command line: what it prints, where, and its exit status."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from losses_core import LOSSES, __version__
+from losses_core._cli import COMMANDS, main
+from losses_core._cli._output import Output
+from losses_testkit.fake_distributions import FakeSite
+
+from .conftest import GROUP, install
+
+pytestmark = pytest.mark.usefixtures("losses")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Any:
+    def write(text: str, name: str = "a.json") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_list(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
+    module = install(site, "acme-seg", "DiceLoss", version="0.3.0")
+    install(site, "other", "DiceLoss")
+    LOSSES.refresh()
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "distribution", "version"]
+    assert [line.split() for line in lines if "Dice" in line] == [
+        ["acme-seg:DiceLoss", "acme-seg", "0.3.0"],
+        ["other:DiceLoss", "other", "1.0"],
+    ]
+    assert ["GapLoss", "-", "-"] in [line.split() for line in lines]
+    assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in lines}) == 1  # columns
+    assert module not in sys.modules
+
+
+def test_list_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "S*LOSS"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", "SizedLoss", "SquareLoss"]
+    assert main(["list", "banana"]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "losses: no installed loss matches 'banana'\n")
+
+
+def test_show(capsys: pytest.CaptureFixture[str], site: FakeSite) -> None:
+    assert main(["show", "SizedLoss"]) == 0
+    text = capsys.readouterr().out
+    rows = [line.split(maxsplit=2) for line in text.splitlines()]
+    assert rows[0][:1] == ["SizedLoss"]
+    assert "registered in this process" in text
+    assert ["channels", "int", "required"] in rows
+    assert ["loss_weight", "float", "1.0"] in rows
+    assert ["mode", "Literal['a',", "'b']  'a'"] in rows
+    assert "Called with: pred, target, weight, avg_factor, reduction_override, mask, power." in text
+    assert text.rstrip().endswith("A loss with a required parameter, learnable parts and a literal.")
+    module = install(site, "acme-seg", "DiceLoss", version="0.3.0")
+    LOSSES.refresh()
+    assert main(["show", "acme-seg:DiceLoss"]) == 0
+    assert capsys.readouterr().out.startswith(f"acme-seg:DiceLoss (acme-seg 0.3.0, {module}:DiceLoss)\n")
+
+
+def test_show_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "GapLos"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("losses: 'GapLos' is not a registered loss. Did you mean 'GapLoss'?")
+    assert printed.err.count("\n") == 1
+
+
+def test_check(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config('{"loss": ["GapLoss", {"type": "SizedLoss", "channels": 3}], "other": {"loss": "GapLoss"}}')
+    assert main(["check", path]) == 0
+    assert main(["check", path, "--key", "other.loss"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (f"{path}: valid\n" * 2, "")
+    assert main(["check", config('{"type": "GapLoss"}', "b.json"), "--key", ""]) == 0
+
+
+def test_check_tells_all_faults(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config('{"crit": [{"type": "GapLoss", "ep": 1, "eps": -1.0}, "GapLos", {"type": "SizedLoss"}]}')
+    assert main(["check", path, "--key=crit"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert [line.partition(": ")[0] for line in printed.err.splitlines()] == [
+        "crit[0].ep",
+        "crit[1]",
+        "crit[2]",
+        "crit[0]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("{", "cannot be read: "), ('{"los": 1}', "no key 'loss'. Did you mean 'los'?"), (None, "cannot be read: ")],
+)
+def test_check_file_that_cannot_be_read(
+    config: Any, capsys: pytest.CaptureFixture[str], text: str | None, expected: str
+) -> None:
+    path = "missing.json" if text is None else config(text)
+    assert main(["check", path]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"losses: {path}: {expected}")
+    assert printed.err.count("\n") == 1
+
+
+def test_doctor(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "acme-seg", "DiceLoss", "LovaszLoss", version="0.3.0")
+    LOSSES.refresh()
+    assert main(["doctor", "--strict"]) == 0
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()]
+    assert ["acme-seg", "0.3.0", "2"] in rows
+    assert rows[1][0] == "python"
+    assert "torch" in text
+    assert text.rstrip().endswith("losses can be loaded.")
+
+
+def test_doctor_finds_broken_packages(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("acme-det", {"CIoULoss": "fake_gone:CIoULoss"}, version="0.3.0", group=GROUP)
+    site.install("acme-odd", entry_points=f"[{GROUP}]\nno equals sign\n")
+    LOSSES.refresh()
+    for arguments in (["doctor"], ["doctor", "--strict"]):
+        assert main(arguments) == 1
+        lines = capsys.readouterr().out.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 2
+        assert errors[0].startswith("error: 'CIoULoss' is declared by acme-det 0.3.0 as fake_gone:CIoULoss but could")
+        assert "faulty metadata" in errors[1]
+
+
+def test_doctor_finds_clashes(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "acme-seg", "DiceLoss")
+    install(site, "other", "DiceLoss")
+    LOSSES.refresh()
+    assert main(["doctor"]) == 0
+    text = "'DiceLoss' is declared by acme-seg 1.0 and other 1.0: ask for 'acme-seg:DiceLoss' or 'other:DiceLoss'."
+    assert text in capsys.readouterr().out.replace("other 1.0 and acme-seg 1.0", "acme-seg 1.0 and other 1.0").replace(
+        "'other:DiceLoss' or 'acme-seg:DiceLoss'", "'acme-seg:DiceLoss' or 'other:DiceLoss'"
+    )
+    assert main(["doctor", "--strict"]) == 1
+
+
+@pytest.mark.parametrize("local", ["fake_acme_seg.py", "fake_acme_seg/__init__.py", "torch.py"])
+def test_doctor_finds_local_files_in_the_way(
+    site: FakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], local: str
+) -> None:
+    install(site, "acme-seg", "DiceLoss")
+    LOSSES.refresh()
+    assert main(["doctor", "--strict"]) == 0
+    path = tmp_path / "work" / local
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (tmp_path / "work" / "losses.py").touch()  # no package of this name is installed: in nobody's way
+    monkeypatch.setattr("losses_core._cli.doctor.CORE", ("losses_core", "torch"))
+    capsys.readouterr()
+    with monkeypatch.context() as context:
+        context.chdir(tmp_path / "work")
+        context.setattr(sys, "path", ["", *sys.path])
+        assert main(["doctor"]) == 0
+        warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+        assert len(warnings) == 1
+        assert warnings[0].startswith(f"warning: {path} has the name of the package in ")
+        assert main(["doctor", "--strict"]) == 1
+        # the folder that the package itself is installed in
+        context.chdir(site.folder)
+        assert main(["doctor", "--strict"]) == 0
+
+
+def test_doctor_from_a_source_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import PackageNotFoundError
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("losses_core._cli.doctor.version", version)
+    assert main(["doctor"]) == 0
+    assert "not installed as a package" in capsys.readouterr().out
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["banana"], ["show"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"losses-core {__version__}\n"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_python_m(tmp_path: Path) -> None:
+    """As a process: output, errors and status, and a reader that stops reading."""
+    command = [sys.executable, "-W", "error", "-m", "losses_core"]
+    done = subprocess.run([*command, "show", "Nothing"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    with subprocess.Popen([*command, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=120) == 0
+
+
+class Terminal:
+    """A stream that is a terminal."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None: ...
+
+
+def test_tables_with_rich() -> None:
+    pytest.importorskip("rich")
+    terminal = Terminal()
+    Output(terminal).table(("a", "b"), [("[1.0]", "2"), ("3", "4")])  # type: ignore[arg-type]
+    assert "[1.0]" in terminal.text
+    assert any(corner in terminal.text for corner in "┏+")
+
+
+def test_tables_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    for name in [name for name in sys.modules if name.startswith("rich.")]:
+        monkeypatch.delitem(sys.modules, name)
+    terminal = Terminal()
+    Output(terminal).table(("a", "b"), [("long", "2")])  # type: ignore[arg-type]
+    assert terminal.text == "a     b\nlong  2\n"
+
+
+def test_rich_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    console, table, text = (ModuleType(f"rich.{name}") for name in ("console", "table", "text"))
+    console.Console, table.Table, text.Text = refuse, refuse, refuse  # type: ignore[attr-defined]
+    for module in (console, table, text):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert main(["list"]) == 0
+    assert "GapLoss" in capsys.readouterr().out

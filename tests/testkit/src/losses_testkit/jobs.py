@@ -1,0 +1,95 @@
+"""What the ranks of a distributed test run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from losses_core import BaseLoss, build_loss
+from torch import Tensor
+
+from losses_testkit.case import Inputs
+from losses_testkit.runs import call, leaves, prepared
+
+_COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor", "broadcast")
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[list[tuple[str, int]]]:
+    """Collect (name, bytes sent) of each collective."""
+    seen: list[tuple[str, int]] = []
+    originals = {name: getattr(dist, name) for name in _COLLECTIVES}
+
+    def counting(name: str) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            tensor = args[1] if name in ("all_gather", "all_gather_into_tensor", "reduce_scatter_tensor") else args[0]
+            seen.append((name, tensor.numel() * tensor.element_size()))
+            return originals[name](*args, **kwargs)
+
+        return wrapper
+
+    for name in _COLLECTIVES:
+        setattr(dist, name, counting(name))
+    try:
+        yield seen
+    finally:
+        for name, function in originals.items():
+            setattr(dist, name, function)
+
+
+def run_loss(
+    config: Any, state: dict[str, Any], inputs: Inputs, keywords: dict[str, Any], compiled: bool, group: Any, rank: int
+) -> dict[str, Any]:
+    """Value, gradients of pred and of learned parts, and collectives of forward and backward."""
+    torch.manual_seed(0)
+    loss = build_loss(config)
+    loss.load_state_dict(state)
+    for module in loss.modules():
+        if isinstance(module, BaseLoss):
+            module.process_group = group
+    inputs = prepared(inputs)
+    function = torch.compile(loss, fullgraph=True, backend="aot_eager") if compiled else loss
+    torch.manual_seed(0)
+    with counted() as forward:
+        value = call(function, inputs, **keywords)
+    wanted = [*leaves(inputs.pred), *loss.parameters()]
+    with counted() as backward:
+        gradients = torch.autograd.grad(value, wanted, allow_unused=True)
+    filled = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)]
+    count = len(leaves(inputs.pred))
+    return {
+        "value": value.detach(),
+        "pred": filled[:count],
+        "learned": filled[count:],
+        "forward": forward,
+        "backward": backward,
+        "state": {name: tensor.clone() for name, tensor in loss.state_dict().items()},
+    }
+
+
+def call_function(name: str, tensor: Tensor, group: Any, rank: int) -> tuple[Tensor, Tensor]:
+    """A public helper on this rank's tensor, and the gradient of Σ (rank + 1) · output²."""
+    from losses_core import distributed
+
+    tensor = tensor.clone().requires_grad_()
+    value = getattr(distributed, name)(tensor, group)
+    ((rank + 1) * value.square()).sum().backward()
+    assert tensor.grad is not None
+    return value.detach(), tensor.grad
+
+
+def die(group: Any, rank: int) -> float:
+    """Rank 1 leaves without a word; the others report how long the collective took to fail."""
+    import os
+    import time
+
+    if rank == 1:
+        os._exit(1)
+    start = time.monotonic()
+    with contextlib.suppress(RuntimeError):
+        dist.all_reduce(torch.zeros(1), group=group)
+        return -1.0
+    return time.monotonic() - start
