@@ -169,11 +169,11 @@ def test_call_keywords_fall_back_to_the_constructor():
 
 
 def test_keywords_are_checked(pair):
-    with pytest.raises(TypeError, match="ScalarLoss: the call needs labels="):
+    with pytest.raises(TypeError, match=r"ScalarLoss: the call needs labels="):
         ScalarLoss()(*pair)
-    with pytest.raises(TypeError, match="unknown keyword 'lables'. Did you mean 'labels'"):
+    with pytest.raises(TypeError, match=r"unknown keyword 'lables'. Did you mean 'labels'"):
         ScalarLoss()(*pair, lables=1)
-    with pytest.raises(TypeError, match="AbsoluteLoss has no parameter 'scal'. Did you mean 'scale'"):
+    with pytest.raises(TypeError, match=r"AbsoluteLoss has no parameter 'scal'. Did you mean 'scale'"):
         AbsoluteLoss(scal=1)
 
 

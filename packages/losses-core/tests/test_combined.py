@@ -219,6 +219,7 @@ def test_compile_in_one_graph(dynamic: bool | None) -> None:
         torch.testing.assert_close(found, torch.autograd.grad(criterion(pred, target), pred)[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch itself
 def test_compile_terms_routing_and_inputs() -> None:
     torch._dynamo.reset()
     criterion = CombinedLoss(

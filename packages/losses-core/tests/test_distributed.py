@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+
 from losses_testkit.ranks import Pool, pool
 
 JOB = "losses_testkit.jobs:call_function"

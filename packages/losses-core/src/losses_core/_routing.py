@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from losses_core._suggest import did_you_mean
-from losses_core.errors import InputError
+from losses_core._suggest import did_you_mean, shown
+from losses_core.base_loss import BaseLoss
+from losses_core.errors import ConfigError, InputError
+
+REQUIRED = ("pred", "target")
 
 
 def is_routed(value: Any, labels: Iterable[str]) -> bool:
@@ -50,3 +53,27 @@ def _dead_end(found: Any, path: tuple[str, ...], depth: int) -> str:
     if isinstance(found, list | tuple):
         return f"{start} {where} is a {type(found).__name__} of {len(found)}, and {path[depth]!r} is no index into it."
     return f"{start} {where} is a {type(found).__name__}, expected a mapping with {path[depth]!r}."
+
+
+def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
+    """Refuse inputs that lack `pred` or `target`, or name an argument that the loss does not take.
+
+    Raises:
+        ConfigError: The inputs do not fit the loss.
+    """
+    if not issubclass(cls, BaseLoss):
+        raise ConfigError("a combined loss takes no inputs; give them to its terms.", "inputs")
+    known = [*REQUIRED, "weight", "avg_factor", *sorted(cls.call_keywords())]
+    for name, path in inputs.items():
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise ConfigError(
+                f"{cls.__name__} has no argument {shown(name)}.{hint}",
+                f"inputs.{name}",
+                f"It takes {', '.join(known)}.",
+            )
+        if not isinstance(path, str) or not all(path.split(".")):
+            raise ConfigError(f"expected a path such as 'student.logits', got {shown(path)}.", f"inputs.{name}")
+    for name in REQUIRED:
+        if name not in inputs:
+            raise ConfigError(f"expected an entry for {name!r}, got: {', '.join(inputs) or 'none'}.", "inputs")

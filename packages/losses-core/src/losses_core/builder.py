@@ -11,10 +11,11 @@ from inspect import Parameter
 from typing import Any, NamedTuple, cast
 
 from losses_core._annotations import misfit, read_floats
+from losses_core._routing import check_inputs
 from losses_core._signature import constructor_parameters
 from losses_core._suggest import did_you_mean, shown
 from losses_core.base_loss import BaseLoss
-from losses_core.combined import CombinedLoss, Member, check_inputs, check_label, check_member, labelled
+from losses_core.combined import CombinedLoss, Member, check_label, check_member, labelled
 from losses_core.config import Config
 from losses_core.errors import ConfigError, RegistryError, config_error
 from losses_core.registry import LOSSES

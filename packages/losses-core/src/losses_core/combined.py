@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
 
-from losses_core._routing import is_routed, look_up, refuse_unknown
+from losses_core._routing import REQUIRED, check_inputs, is_routed, look_up, refuse_unknown
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
@@ -15,11 +15,10 @@ from losses_core.distributed import finish_all
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils.weight_reduce import Pending
 
-__all__ = ["CombinedLoss", "LossTerms", "Member", "check_inputs", "check_label", "check_member", "labelled"]
+__all__ = ["CombinedLoss", "LossTerms", "Member", "check_label", "check_member", "labelled"]
 
 Member: TypeAlias = "BaseLoss | CombinedLoss"
 
-_REQUIRED = ("pred", "target")
 _OPTIONAL = ("weight", "avg_factor", "reduction_override")
 
 
@@ -155,9 +154,9 @@ class CombinedLoss(nn.Module):
 
     def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Pending]]:
         labels = self._modules.keys()
-        routed = {name for name, value in call.items() if is_routed(value, labels)}
+        routed = [name for name, value in call.items() if is_routed(value, labels)]
         for name in routed:
-            if name not in _REQUIRED:  # of these a member that finds nothing complains itself
+            if name not in REQUIRED:  # of these a member that finds nothing complains itself
                 refuse_unknown(name, call[name], labels)
         found = []
         for label, member in self.items():
@@ -170,11 +169,11 @@ class CombinedLoss(nn.Module):
                 found.append((prefix + label, member, _evaluate(member, mine, prefix + label)))
         return found
 
-    def _arguments(self, label: str, call: dict[str, Any], routed: set[str]) -> dict[str, Any]:
+    def _arguments(self, label: str, call: dict[str, Any], routed: list[str]) -> dict[str, Any]:
         """What of a call goes to one member."""
         mine = {}
         for name, value in call.items():
-            accepts = name in _REQUIRED or name in self._accepted[label]
+            accepts = name in REQUIRED or name in self._accepted[label]
             if name in routed:
                 if label not in value:
                     continue
@@ -259,30 +258,6 @@ def check_member(member: object) -> None:
         raise ConfigError(f"{member.label}: reduction='none' gives no scalar to sum. Use 'mean' or 'sum'.")
 
 
-def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
-    """Refuse inputs that lack `pred` or `target`, or name an argument that the loss does not take.
-
-    Raises:
-        ConfigError: The inputs do not fit the loss.
-    """
-    if not issubclass(cls, BaseLoss):
-        raise ConfigError("a combined loss takes no inputs; give them to its terms.", "inputs")
-    known = [*_REQUIRED, "weight", "avg_factor", *sorted(cls.call_keywords())]
-    for name, path in inputs.items():
-        if name not in known:
-            hint = did_you_mean(str(name), known)
-            raise ConfigError(
-                f"{cls.__name__} has no argument {shown(name)}.{hint}",
-                f"inputs.{name}",
-                f"It takes {', '.join(known)}.",
-            )
-        if not isinstance(path, str) or not all(path.split(".")):
-            raise ConfigError(f"expected a path such as 'student.logits', got {shown(path)}.", f"inputs.{name}")
-    for name in _REQUIRED:
-        if name not in inputs:
-            raise ConfigError(f"expected an entry for {name!r}, got: {', '.join(inputs) or 'none'}.", "inputs")
-
-
 def _accepted_by(member: Member) -> frozenset[str]:
     if isinstance(member, CombinedLoss):
         return member._keywords
@@ -290,7 +265,7 @@ def _accepted_by(member: Member) -> frozenset[str]:
 
 
 def _evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Pending:
-    for name in _REQUIRED:
+    for name in REQUIRED:
         if arguments.get(name) is None:
             raise InputError(
                 f"expected a {name}, got none: give one for this label, or declare inputs.", f"term {term!r}"

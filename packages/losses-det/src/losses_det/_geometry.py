@@ -1,4 +1,4 @@
-"""Two boxes per row: the quantities that the losses of the IoU family are made of, and the way back to coordinates."""
+"""Pairs of boxes: the quantities that the losses of the IoU family are made of, and the way back to coordinates."""
 
 from __future__ import annotations
 
@@ -7,52 +7,86 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses_core.utils.boxes import Corners, Sides, enclosing, overlap
+from losses_core.utils.boxes import area, combine
 
 
 class Geometry:
-    """A pair of boxes per element. Sides and differences are (2,…): x, then y; everything else is (…).
+    """A pair of boxes per element. Sides are (2,…): width, then height. Everything else is (…).
 
     Attributes:
         eps: lower bound of every denominator.
-        overlap: areas that they share, and the sides of each.
-        union: clamped from below.
+        sides: of the target, the prediction, their intersection and, if asked for, their hull (the smallest box around
+            both), (2,k,…); before clamping at 0, so negative where a box is inverted or the two are apart.
+        size: the sides clamped at 0.
+        target, pred: their sizes, (2,…).
+        inter, union: areas.
+        denominator: the union, at least eps.
         iou: intersection over union.
     """
 
-    def __init__(self, pred: Corners, target: Corners, eps: float) -> None:
-        self.pred, self.target, self.eps = pred, target, eps
-        self.overlap = overlap(pred, target)
-        self.union = self.overlap.union.clamp(min=eps)
-        self.iou = self.overlap.inter / self.union
-        self._hull: Sides | None = None
+    def __init__(self, pred: Tensor, target: Tensor, eps: float, *, hull: bool) -> None:
+        boxes = combine(pred, target, hull=hull)
+        # stacked, so that one operation measures them all: with few boxes the number of operations is what takes time
+        self.sides = torch.stack(boxes.high, 1) - torch.stack(boxes.low, 1)
+        self.size = self.sides.clamp(min=0)
+        self.target, self.pred, _, *self._hull = self.size.unbind(1)
+        target_area, pred_area, self.inter, *self._hull_area = area(self.size).unbind(0)
+        self.union = target_area + pred_area - self.inter
+        self.eps = eps
+        self.denominator = self.union.clamp(min=eps)
+        self.iou = self.inter / self.denominator
+        self._corners = pred, target
+        self._offset: Tensor | None = None
 
     @property
-    def hull(self) -> Sides:
-        """The smallest box around both."""
-        if self._hull is None:
-            self._hull = enclosing(self.pred, self.target)
-        return self._hull
+    def hull(self) -> Tensor:
+        """Size of the hull, (2,…)."""
+        return self._hull[0]
+
+    @property
+    def hull_area(self) -> Tensor:
+        """Area of the hull."""
+        return self._hull_area[0]
+
+    @property
+    def offset(self) -> Tensor:
+        """Corners of the prediction minus those of the target, (2,2,…)."""
+        if self._offset is None:
+            pred, target = self._corners
+            self._offset = pred - target
+        return self._offset
 
     @property
     def shift(self) -> Tensor:
-        """Centre of the prediction minus centre of the target."""
-        return ((self.pred.low - self.target.low) + (self.pred.high - self.target.high)) / 2
+        """Centre of the prediction minus centre of the target, (2,…)."""
+        low, high = self.offset.unbind(0)
+        return (low + high) / 2
 
 
 class Slopes(NamedTuple):
-    """Derivatives of a term with respect to the quantities it depends on; None where it does not."""
+    """Derivatives of a term in the quantities it depends on; None where it does not."""
 
     union: Tensor | None = None
+    hull_area: Tensor | None = None
     size: Tensor | None = None
     hull: Tensor | None = None
     shift: Tensor | None = None
+
+    def __add__(self, other: Slopes) -> Slopes:  # type: ignore[override]
+        return Slopes(*(add(a, b) for a, b in zip(self, other, strict=True)))
+
+
+def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of what is there."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def where_above(limit: float, x: Tensor, value: Tensor) -> Tensor:
     """``value`` where ``x > limit``, else 0, whatever ``value`` holds there.
 
-    The derivative of a clamp from below, in one pass. On a CPU a comparison and `torch.where` take ten times as long.
+    The derivative of a clamp from below, in one pass: on a CPU a comparison and a `torch.where` take ten times as long.
     """
     return torch.ops.aten.threshold_backward(value, x, limit)  # type: ignore[no-any-return]
 
@@ -63,41 +97,27 @@ def square_sum(pair: Tensor) -> Tensor:
     return torch.addcmul(x * x, y, y)
 
 
-def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of what is there."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def corner_slopes(g: Geometry, overlap: Tensor | None, slopes: Slopes) -> tuple[Tensor, Tensor]:
+    """Chain rule: from the slopes in IoU (None: -1), areas, sides and shift to those in the prediction's corners, (2,…).
 
-
-def to_corners(g: Geometry, overlap_slope: Tensor | float, slopes: Slopes) -> Corners:
-    """Chain rule: from the slopes in IoU, union, sides, hull and shift to those in the corners of the prediction.
-
-    Where two edges coincide they share the slope, half each, as in `torch.maximum`: so it is 0 at equal boxes.
+    Where two edges coincide they share the slope, half each, as in `torch.maximum`; so at equal boxes it is 0.
     """
-    scaled = overlap_slope / g.union
-    union = _plus(where_above(g.eps, g.overlap.union, -scaled * g.iou), slopes.union)
-    shared = _through_clamp(g.overlap.shared, (scaled - union) * _other(g.overlap.shared)) / 2
-    size = _through_clamp(g.overlap.first, _plus(union * _other(g.overlap.first), slopes.size))
-    outer = None if slopes.hull is None else _through_clamp(g.hull, slopes.hull) / 2
-    stretch = size + _plus(shared, outer)  # what a longer side would change, were both ends to move
-    lead = -shared if outer is None else outer - shared  # whose edge lies further out decides on hull or intersection
-    low, high = torch.sign(g.pred.low - g.target.low) * lead, torch.sign(g.pred.high - g.target.high) * lead
+    inverse = g.denominator.reciprocal().neg() if overlap is None else overlap / g.denominator
+    by_union = where_above(g.eps, g.union, inverse * g.iou)
+    pred = -by_union if slopes.union is None else slopes.union - by_union
+    areas = [pred, inverse - pred] if slopes.hull_area is None else [pred, inverse - pred, slopes.hull_area]
+    # the area's derivative by the width is the height
+    sides = torch.stack(areas) * g.size[:, 1 : 1 + len(areas)].flip(0)
+    if slopes.size is not None:
+        sides.select(1, 0).add_(slopes.size)
+    # a side of 0 still feels the slope, or a box of height 0 could never grow
+    limit = -torch.finfo(sides.dtype).tiny
+    size, shared, *hull = where_above(limit, g.sides[:, 1 : 1 + len(areas)], sides).unbind(1)
+    outer = add(hull[0] if hull else None, slopes.hull)
+    # whose edge lies further out decides whether moving it moves the hull or the intersection
+    further = torch.sign(g.offset) * (-shared if outer is None else outer - shared)
     if slopes.shift is not None:
-        half = slopes.shift / 2
-        low, high = low + half, high + half
-    return Corners(low - stretch, high + stretch)
-
-
-def _plus(a: Tensor, b: Tensor | None) -> Tensor:
-    return a if b is None else a + b
-
-
-def _other(box: Sides) -> Tensor:
-    """Height, width: the derivative of an area by width and height."""
-    return box.size.flip(0)
-
-
-def _through_clamp(box: Sides, slope: Tensor) -> Tensor:
-    # an empty side still feels the slope, or a box of height 0 could never grow
-    return where_above(-torch.finfo(slope.dtype).tiny, box.raw, slope)
+        further = further + slopes.shift
+    low, high = (further / 2).unbind(0)
+    stretch = torch.add(size, shared if outer is None else shared + outer, alpha=0.5)
+    return low - stretch, high + stretch

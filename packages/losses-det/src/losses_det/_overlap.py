@@ -11,85 +11,84 @@ from torch import Tensor
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.autograd import Function
-from losses_core.utils.boxes import BOX_FORMATS, BoxFormat, Corners, corners
-from losses_det._geometry import Geometry, Slopes, add, to_corners, where_above
+from losses_core.utils.boxes import BOX_FORMATS, BoxFormat, corners
+from losses_det._geometry import Geometry, Slopes, corner_slopes, where_above
 from losses_det._penalties import Term
 
 Mode = Literal["iou", "linear", "log", "square"]
 MODES: tuple[str, ...] = get_args(Mode)
+KEPT = 1 << 16
+"""Coordinates up to which the slope is computed in the forward pass and kept."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BoxLoss:
-    """f(IoU) + terms, and its derivative in the coordinates of the prediction."""
+    """f(IoU) + terms, and its derivative in the numbers of the prediction."""
 
     terms: tuple[Term, ...]
     mode: Mode
     eps: float
     bbox_format: BoxFormat
 
-    def value(self, pred: Tensor, target: Tensor) -> Tensor:
-        g = self._geometry(pred, target)
-        value = self._overlap_value(g.iou)
-        for term in self.terms:
-            value = value + term.value(g)
-        return value
-
-    def slope(self, pred: Tensor, target: Tensor, grad: Tensor) -> Tensor:
-        """``grad`` times the derivative."""
-        g = self._geometry(pred, target)
+    def __call__(self, pred: Tensor, target: Tensor, with_slope: bool) -> tuple[Tensor, Tensor | None]:
+        """The loss (…) and, if asked for, its slope (4,…)."""
+        g = Geometry(
+            corners(pred, self.bbox_format), corners(target, self.bbox_format), self.eps, hull=bool(self.terms)
+        )
+        value, by_iou = self._of_iou(g.iou)
         slopes = Slopes()
         for term in self.terms:
-            slopes = Slopes(*(add(a, b) for a, b in zip(slopes, term.slopes(g), strict=True)))
-        low, high = to_corners(g, self._overlap_slope(g.iou), slopes)
-        return self._to_box(low, high, grad)
+            more, slope = term(g)
+            value, slopes = value + more, slopes + slope
+        return value, self._to_box(*corner_slopes(g, by_iou, slopes)) if with_slope else None
 
-    def _geometry(self, pred: Tensor, target: Tensor) -> Geometry:
-        return Geometry(corners(pred, self.bbox_format), corners(target, self.bbox_format), self.eps)
-
-    def _overlap_value(self, iou: Tensor) -> Tensor:
+    def _of_iou(self, iou: Tensor) -> tuple[Tensor, Tensor | None]:
+        """f and its derivative, None for the constant -1."""
         if self.mode == "log":
-            return -iou.clamp(min=self.eps).log()
-        return 1 - iou.square() if self.mode == "square" else 1 - iou
+            clamped = iou.clamp(min=self.eps)
+            return -clamped.log(), where_above(self.eps, iou, -clamped.reciprocal())
+        if self.mode == "square":
+            return 1 - iou.square(), -2 * iou
+        return 1 - iou, None
 
-    def _overlap_slope(self, iou: Tensor) -> Tensor | float:
-        if self.mode == "log":
-            return where_above(self.eps, iou, -1 / iou.clamp(min=self.eps))
-        return -2 * iou if self.mode == "square" else -1.0
-
-    def _to_box(self, low: Tensor, high: Tensor, grad: Tensor) -> Tensor:
-        """From slopes in the corners to slopes in the numbers of the box."""
+    def _to_box(self, low: Tensor, high: Tensor) -> Tensor:
+        """From slopes in the corners to slopes in the four numbers of a box."""
         if self.bbox_format == "xyxy":
-            parts = low, high
-        elif self.bbox_format == "ltwh":
-            parts = low + high, high
-        else:
-            parts = low + high, (high - low) / 2
-        return (torch.cat(parts) * grad).movedim(0, -1)
+            return torch.cat((low, high))
+        return torch.cat((low + high, high if self.bbox_format == "ltwh" else (high - low) / 2))
 
 
 class _BoxLossFunction(Function):
-    """Keeps the two sets of boxes; composed from torch operations the losses keep four to twelve times as much."""
+    """One pass for value and slope. Keeps the boxes, and the slope where that is small."""
 
     @staticmethod
-    def forward(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:
-        return loss.value(pred, target)
+    def forward(loss: BoxLoss, pred: Tensor, target: Tensor, with_slope: bool) -> tuple[Tensor, Tensor | None]:
+        return loss(pred, target, with_slope)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[BoxLoss, Tensor, Tensor], output: Tensor) -> None:
-        ctx.loss, *boxes = inputs
-        ctx.save_for_backward(*boxes)
+    def setup_context(
+        ctx: Any, inputs: tuple[BoxLoss, Tensor, Tensor, bool], output: tuple[Tensor, Tensor | None]
+    ) -> None:
+        ctx.loss, pred, target, _ = inputs
+        _, slope = output
+        if slope is not None:
+            ctx.mark_non_differentiable(slope)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(pred, target, slope)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        pred, target = ctx.saved_tensors
-        _, of_pred, of_target = ctx.needs_input_grad
-        return (
-            None,
-            ctx.loss.slope(pred, target, grad) if of_pred else None,
-            # every loss of the family is symmetric
-            ctx.loss.slope(target, pred, grad) if of_target else None,
-        )
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[None, Tensor | None, Tensor | None, None]:
+        pred, target, slope = ctx.saved_tensors
+        of_pred = of_target = None
+        if grad is not None and ctx.needs_input_grad[1]:
+            if slope is None or torch.is_grad_enabled():
+                _, slope = ctx.loss(pred, target, True)
+            of_pred = (slope * grad).movedim(0, -1)
+        if grad is not None and ctx.needs_input_grad[2]:
+            # every loss of the family is symmetric in its two boxes
+            _, slope = ctx.loss(target, pred, True)
+            of_target = (slope * grad).movedim(0, -1)
+        return None, of_pred, of_target, None
 
 
 def box_loss(
@@ -108,4 +107,6 @@ def box_loss(
             "Boxes are compared row by row: match them first, with compute_iou(pred, target, pairwise=True) for one."
         )
     loss = BoxLoss(terms, mode, eps, bbox_format)
-    return _BoxLossFunction.apply(loss, pred, target.to(pred.dtype))  # type: ignore[no-any-return]
+    with_slope = pred.requires_grad and not torch.compiler.is_compiling() and pred.numel() <= KEPT
+    value, _ = _BoxLossFunction.apply(loss, pred, target.to(pred.dtype), with_slope)
+    return value  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -124,7 +125,7 @@ def check_classes(owner: object, classes: Any, words: Sequence[str] = ("all", "p
     expected = f"one of {', '.join(map(repr, words))}, or a list of class ids >= 0"
     if not isinstance(classes, Sequence):
         raise TypeError(f"{name}: classes: expected {expected}; got {classes!r}.")
-    if not classes or not all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in classes):
+    if not classes or not all(isinstance(c, numbers.Integral) and c is not True and c is not False and c >= 0 for c in classes):
         raise ConfigError(f"{name}: classes: expected {expected}; got {classes!r}.")
     return classes
 

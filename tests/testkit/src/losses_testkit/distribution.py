@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from losses_core.utils.precision import map_tensors
 from torch import Tensor
 
+from losses_core.utils.precision import map_tensors
 from losses_testkit.case import Case, Inputs
 from losses_testkit.ranks import pool
 from losses_testkit.runs import prepared, run
@@ -97,5 +97,4 @@ def _learned_gradients(case: Case, inputs: Inputs) -> list[Tensor]:
         return []
     ready = prepared(inputs)
     value = loss(ready.pred, ready.target, **ready.call)
-    gradients = torch.autograd.grad(value, learned, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, learned, strict=True)]
+    return list(torch.autograd.grad(value, learned, materialize_grads=True))

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from losses_core import BaseLoss, build_loss
 from torch import Tensor
 
+from losses_core import BaseLoss, build_loss
 from losses_testkit.case import Inputs
 from losses_testkit.runs import call, leaves, prepared
 
@@ -57,13 +57,12 @@ def run_loss(
         value = call(function, inputs, **keywords)
     wanted = [*leaves(inputs.pred), *loss.parameters()]
     with counted() as backward:
-        gradients = torch.autograd.grad(value, wanted, allow_unused=True)
-    filled = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)]
+        gradients = torch.autograd.grad(value, wanted, materialize_grads=True)
     count = len(leaves(inputs.pred))
     return {
         "value": value.detach(),
-        "pred": filled[:count],
-        "learned": filled[count:],
+        "pred": gradients[:count],
+        "learned": gradients[count:],
         "forward": forward,
         "backward": backward,
         "state": {name: tensor.clone() for name, tensor in loss.state_dict().items()},
