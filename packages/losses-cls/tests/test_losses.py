@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-import losses_cls
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import losses_cls
 from losses_cls import (
     AsymmetricLoss,
     AsymmetricLossOptimized,
@@ -193,7 +194,8 @@ class TestErrors:
                 CrossEntropyLoss(),
                 torch.zeros(2, 3),
                 torch.zeros(2),
-                "CrossEntropyLoss: expected target with class indices (an integer dtype such as torch.long); got torch.float32.",
+                "CrossEntropyLoss: expected target with class indices (an integer dtype such as torch.long); "
+                "got torch.float32.",
             ),
             (
                 CrossEntropyLoss(),
@@ -230,8 +232,8 @@ class TestErrors:
                 BinaryCrossEntropyLoss(),
                 torch.zeros(2, 3),
                 torch.zeros(2).long(),
-                "BinaryCrossEntropyLoss: expected target of the shape of pred (2, 3), elementwise; got (2,) torch.int64. "
-                "Class indices go to CrossEntropyLoss or FocalLoss; here one-hot encode them.",
+                "BinaryCrossEntropyLoss: expected target of the shape of pred (2, 3), elementwise; "
+                "got (2,) torch.int64. Class indices go to CrossEntropyLoss or FocalLoss; here one-hot encode them.",
             ),
             (
                 AsymmetricLoss(),
