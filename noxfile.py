@@ -1,6 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo` and `dev`. What is tested is the wheels that `build` makes, not the source tree.
+`nox` runs everything but `demo`, `release` and `dev`. What is tested is the wheels that `build` makes, not the source
+tree.
 """
 
 import os
@@ -114,12 +115,13 @@ def run_pytest(session: nox.Session, packages: list[Distribution], *runs: list[s
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and the two rules between packages: who may import whom, and the catalogue is current."""
+    """Style, formatting, and what holds between packages: who may import whom, and what is generated is current."""
     session.install(*ROOT.group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/check_boundaries.py")
     session.run("python", "tools/generate_catalogue.py", "--check")
+    session.run("python", "tools/generate_facade.py", "--check")
 
 
 @nox.session
@@ -180,6 +182,13 @@ def demo(session: nox.Session) -> None:
     session.install(*wheels(*PACKAGES), *ROOT.group("demo"))
     session.chdir("docs/examples")
     session.run("python", "-m", "digits", *session.posargs)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Prepare a release, `-- losses-seg 0.2.0`: version, changelog, ranges; prints the tag. `-- --tag …` checks one."""
+    session.install(*ROOT.group("release"))
+    session.run("python", "tools/release.py", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="none")

@@ -71,7 +71,7 @@ def check_metadata(text: str) -> Iterator[str]:
     if not str(metadata.get_payload()).strip():
         yield "METADATA has no description: the README is missing"
     for requirement in metadata.get_all("Requires-Dist", []):
-        if requirement.startswith("losses") and "<" not in requirement:
+        if requirement.startswith("losses-") and "<" not in requirement:
             yield f"the range of a sibling has no upper end: {requirement}"
 
 

@@ -23,6 +23,8 @@ def test_this_repository(boundaries: dict[str, Any], root: Path) -> None:
         ("losses_red", "def f():\n    from losses_blue.a import b", "losses_red imports losses_blue.a"),
         ("losses_red", "from losses import build_loss", "losses_red imports losses"),
         ("losses_core", "import losses_red", "losses_core imports losses_red"),
+        ("losses_core", "import losses", "losses_core imports losses"),
+        ("losses", "import losses_core, losses_red", None),
         ("losses_core", "HINT = 'pip install losses-red'", "losses_core names a plug-in: 'losses-red'"),
         ("losses_core", "HINT = f'losses_red.{1}'", "losses_core names a plug-in: 'losses_red'"),
         ("losses_red", "'''From losses_core and losses_blue.'''\nimport torch, losses_core.utils, losses_red.a", None),

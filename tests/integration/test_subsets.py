@@ -92,9 +92,9 @@ def test_import_is_light(run: Run, record_property: Callable[[str, object], None
     """`import losses_core` brings nothing but itself and the standard library on top of torch."""
     code = """
 import json, sys, time, torch
-before, start = set(sys.modules), time.perf_counter()
+before, start = set(sys.modules), time.process_time()  # of this process: others may be busy
 import losses_core
-cost = time.perf_counter() - start
+cost = time.process_time() - start
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(json.dumps([sorted(new - set(sys.stdlib_module_names)), cost]))
 """
@@ -103,4 +103,4 @@ print(json.dumps([sorted(new - set(sys.stdlib_module_names)), cost]))
         packages, cost = run(code, ("losses-core", "losses-cls"))
         assert packages == ["losses_core"]
         costs.append(cost)
-    record_property("import losses_core", f"{min(costs) * 1e3:.1f} ms on top of torch (aim: at most 10 ms)")
+    record_property("import losses_core", f"{min(costs) * 1e3:.1f} ms of CPU on top of torch (aim: at most 10 ms)")

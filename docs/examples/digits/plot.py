@@ -16,6 +16,8 @@ import matplotlib.pyplot as plt  # after the choice above
 
 INK, GRID, RED = "#333333", "#e3e3e3", "#c8102e"
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9"]  # apart for colour-blind eyes as well
+CLASSES = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
+"""One colour for each of the ten digits."""
 STYLE: dict[str, Any] = {
     "axes.edgecolor": "#999999",
     "axes.grid": True,

@@ -4,7 +4,7 @@ import types
 from collections import OrderedDict, UserDict, UserList
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -207,20 +207,36 @@ def test_find_faults_of_a_good_config() -> None:
     assert find_faults(["GapLoss", SizedLoss(3)]) == []
 
 
-def test_base_classes_of_annotations_are_those_of_the_registry() -> None:
-    """A registered class of any constructor can be built: positional, keyword-only, without annotations."""
+def test_unusual_annotations() -> None:
+    """One that cannot be evaluated leaves all of them strings; Annotated is looked into; none at all is fine."""
 
-    @LOSSES.register
     class UntypedLoss(BaseLoss):
-        def __init__(self, a, /, b="1e-6", *, c: "float | None" = None, d: "Unresolvable" = None, **options):  # type: ignore[no-untyped-def,name-defined] # noqa: F821
+        def __init__(  # type: ignore[no-untyped-def]
+            self,
+            a="x",
+            b: "float | None" = None,
+            c: "Unresolvable | float" = None,  # type: ignore[name-defined,assignment] # noqa: F821
+            d: "str | float" = "",
+            **options,
+        ) -> None:
             super().__init__(**options)
             self.a, self.b, self.c, self.d = a, b, c, d
 
         def _forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return pred - target
 
-    with pytest.raises(ConfigError, match="positional"):
-        build_loss({"type": "UntypedLoss", "a": 1})
+    class AnnotatedLoss(GapLoss):
+        def __init__(self, low: Annotated[float | None, "unit"] = None, odd: [int] = 0, **options: Any) -> None:  # type: ignore[valid-type]
+            super().__init__(**options)
+            self.low, self.odd = low, odd
+
+    LOSSES.register(UntypedLoss)
+    LOSSES.register(AnnotatedLoss)
+    untyped: Any = build_loss({"type": "UntypedLoss", "a": "1e-6", "b": "1e-6", "c": "1e-6", "d": "1e-6"})
+    assert (untyped.a, untyped.b, untyped.c, untyped.d) == ("1e-6", 1e-6, 1e-6, "1e-6")
+    assert only_fault({"type": "UntypedLoss", "b": "x"}).startswith("loss.b: expected a number or null")
+    annotated: Any = build_loss({"type": "AnnotatedLoss", "low": "1e-6", "odd": "1e-6"})
+    assert (annotated.low, annotated.odd) == (1e-6, "1e-6")
 
 
 def test_sequences_of_losses_are_no_strings() -> None:

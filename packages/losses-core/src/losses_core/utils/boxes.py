@@ -11,7 +11,7 @@ from losses_core.errors import InputError
 from losses_core.utils.precision import full_precision
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh", "ltwh"]
-BOX_FORMATS: tuple[str, ...] = get_args(BoxFormat)
+BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
 
 
 def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Tensor:
@@ -19,8 +19,8 @@ def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Tensor:
 
     Coordinates come first, so that each is one run of memory and one operation serves both axes.
 
-    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and size,
-    as in COCO files.
+    ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and
+    size, as in COCO files.
     """
     given = torch.stack(box.unbind(-1)).view(2, 2, *box.shape[:-1])
     if bbox_format == "xyxy":
