@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 
@@ -39,12 +37,11 @@ def test_gather_cat_of_uneven_shards_and_its_gradient(sizes):
 
 
 def test_a_rank_that_dies_makes_the_others_fail_instead_of_hanging():
-    own = Pool(timeout=20)
+    own = Pool(collective=10)
     try:
-        start = time.monotonic()
-        with pytest.raises(AssertionError, match="rank 1"):
+        # rank 0 has answered by then: its collective failed
+        with pytest.raises(AssertionError, match=r"rank 1 died .*; before it: \[\d"):
             own.run("losses_testkit.jobs:die", [{}] * 3)
-        assert time.monotonic() - start < 60
     finally:
         own.close()
 

@@ -21,15 +21,15 @@ RANKS = 3
 class Pool:
     """Ranks that each run the same job on their own arguments. ``pair`` uses the first two as a group of their own."""
 
-    def __init__(self, timeout: float = 120) -> None:
-        self._timeout = timeout
+    def __init__(self, answer: float = 120, collective: float = 60) -> None:
+        self._answer = answer
         context = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._connections: list[Connection] = []
         self._processes = []
         for rank in range(RANKS):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, self._folder.name, theirs, timeout / 2), daemon=True)
+            process = context.Process(target=_serve, args=(rank, self._folder.name, theirs, collective), daemon=True)
             process.start()
             theirs.close()  # else the end of the process would not show
             self._connections.append(ours)
@@ -41,9 +41,9 @@ class Pool:
             connection.send((job, len(arguments), keywords))
         results = []
         for rank in range(len(arguments)):
-            if not self._connections[rank].poll(self._timeout):
+            if not self._connections[rank].poll(self._answer):
                 self.close()
-                raise AssertionError(f"rank {rank} gave no answer to {job} within {self._timeout} s")
+                raise AssertionError(f"rank {rank} gave no answer to {job} within {self._answer} s")
             try:
                 results.append(self._connections[rank].recv())
             except EOFError:
