@@ -120,7 +120,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/check_boundaries.py")
-    session.run("python", "tools/generate_catalogue.py", "--check")
+    for generator in sorted(Path("tools").glob("generate_*.py")):
+        session.run("python", str(generator), "--check")
     session.run("python", "tools/generate_facade.py", "--check")
 
 
