@@ -122,7 +122,6 @@ def lint(session: nox.Session) -> None:
     session.run("python", "tools/check_boundaries.py")
     for generator in sorted(Path("tools").glob("generate_*.py")):
         session.run("python", str(generator), "--check")
-    session.run("python", "tools/generate_facade.py", "--check")
 
 
 @nox.session
