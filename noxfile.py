@@ -151,8 +151,8 @@ for _package in PACKAGES:
         # Before anything else is installed, so that a dependency that is used but not declared shows.
         session.run("python", "-m", "losses_core", "doctor", "--strict", env=TEST_ENV)
         session.install(*wheels(TESTKIT), *ROOT.group("test"), *package.group("test"))
-        tests = str(package.folder / "tests")
-        run_pytest(session, [package, *package.siblings()], [tests, "--doctest-modules", "--pyargs", package.module])
+        folder = str(package.folder / "tests")
+        run_pytest(session, [package, *package.siblings()], [folder, "--doctest-modules", "--pyargs", package.module])
 
 
 @nox.session(name="tests-all", requires=["build"])

@@ -116,6 +116,7 @@ def test_weight_is_another_name() -> None:
     assert only_fault({"type": "GapLoss", "weight": 0.5, "loss_weight": 0.5}) == (
         "loss.weight: this is another name for 'loss_weight', which is given as well. Keep one."
     )
+    assert only_fault({"type": "GapLoss", "weight": "x"}) == "loss.weight: expected a number, got the string 'x'."
     assert only_fault({"type": "GapLoss", "weight": [1.0, 2.0]}) == (
         "loss.weight: expected a number (another name for 'loss_weight'), got [1.0, 2.0]."
     )

@@ -106,6 +106,16 @@ def test_logged_tensors_hold_no_memory_of_the_step() -> None:
     assert all(tensor.untyped_storage().nbytes() <= 8 for tensor in logged.values())
 
 
+def test_logged_tensors_are_copies() -> None:
+    """A replay of a CUDA graph writes over its outputs; what was logged stays."""
+    terms = combined().terms(*batch())
+    logged = terms.log_dict()
+    before = terms["gap"].item()
+    with torch.no_grad():
+        terms["gap"].fill_(-1.0)
+    assert logged["loss/gap"].item() == before
+
+
 def test_terms_of_two_precisions() -> None:
     wide = tuple(tensor.double().detach() for tensor in batch())
     criterion = CombinedLoss({"a": GapLoss(), "b": SquareLoss()})

@@ -121,6 +121,8 @@ def test_inputs_are_looked_up() -> None:
     assert torch.equal(terms["kd"], SquareLoss()(pred, target, mask=mask))
     assert torch.equal(terms["task"], GapLoss()(pred, target * 2))
     assert torch.equal(terms["aux.gap"], GapLoss()(pred * 2, target * 2))
+    # an entry that has the name of a combined term changes nothing: paths start at the data as given
+    assert torch.equal(criterion.terms(data | {"aux": {"s": None}})["aux.gap"], terms["aux.gap"])
     weighted = criterion.terms(data, weight={"task": torch.zeros(4)}, avg_factor=2.0)
     assert weighted["task"] == 0
     assert torch.equal(weighted["kd"], SquareLoss()(pred, target, mask=mask, avg_factor=2.0))

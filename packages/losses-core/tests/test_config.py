@@ -34,6 +34,7 @@ SAME = {
     "a.yaml": "loss: {type: DiceLoss, smooth: 0.5, class_weight: [1, 2]}",
     "a.yml": "loss:\n  type: DiceLoss\n  smooth: 0.5\n  class_weight:\n  - 1\n  - 2\n",
     "a.YAML": "\ufeffloss: {type: DiceLoss, smooth: 0.5, class_weight: [1, 2]}",
+    "b.json": '\ufeff{"loss": {"type": "DiceLoss", "smooth": 0.5, "class_weight": [1, 2]}}',
     "a.json": '{"loss": {"type": "DiceLoss", "smooth": 0.5, "class_weight": [1, 2]}}',
     "a.toml": '[loss]\ntype = "DiceLoss"\nsmooth = 0.5\nclass_weight = [1, 2]\n',
 }

@@ -66,7 +66,7 @@ class LossTerms(Mapping[str, Tensor]):
         """
         named = {f"{prefix}loss/{label}": term for label, term in self._terms.items()}
         named[f"{prefix}loss/total"] = self.total
-        # clone: a detached tensor may still be a view into something large
+        # clone: the next step may write over the memory of these, as the replay of a CUDA graph does
         return {name: tensor.detach().clone() for name, tensor in named.items()}
 
     def to_mm(self) -> dict[str, Tensor]:

@@ -182,13 +182,17 @@ class _Reader:
             return None
         known = constructor_parameters(cls)
         inputs = self._inputs(cls, given.pop("inputs"), path) if "inputs" in given and "inputs" not in known else {}
+        written = {}
         if "weight" in given and "weight" not in known:
             self._rename_weight(given, path, known)
+            written["loss_weight"] = "weight"
         required = [key for key, parameter in known.items() if parameter.default is parameter.empty]
         for key in required:
             if key not in given:
                 self.fault(f"{cls.__name__} needs the parameter {key!r}, which is not given.", path)
-        parameters = {key: self._value(cls, key, value, known, _at(path, key)) for key, value in given.items()}
+        parameters = {
+            key: self._value(cls, key, value, known, _at(path, written.get(key, key))) for key, value in given.items()
+        }
         # Without what has a fault the loss can still be built, though for nothing but the constructor's own opinion.
         sound = {key: value for key, value in parameters.items() if value is not _FAULTY}
         return _Leaf(path, cls, sound, inputs) if sound.keys() >= set(required) else None

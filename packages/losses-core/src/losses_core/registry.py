@@ -265,8 +265,9 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         )
 
     def _load(self, entry: Declared) -> type[BaseLoss]:
-        if entry in self._loaded:
-            return self._loaded[entry]
+        known = self._loaded.get(entry)  # once: another thread may refresh in between
+        if known is not None:
+            return known
         start = f"{entry.name!r} is declared by {entry.source} as {entry.target} but"
         try:
             found: Any = entry.load()
@@ -274,7 +275,9 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
             raise LossLoadError(f"{start} could not be imported: {type(error).__name__}: {error}") from error
         if not self._is_loss(found):
             raise LossLoadError(f"{start} is not a subclass of {self._base().__name__}: it is {shown(found)}.")
-        return self._loaded.setdefault(entry, found)
+        loss: type[BaseLoss] = found
+        self._loaded[entry] = loss
+        return loss
 
     def _is_loss(self, found: object) -> bool:
         return isinstance(found, type) and issubclass(found, self._base())

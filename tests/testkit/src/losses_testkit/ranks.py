@@ -56,7 +56,10 @@ class Pool:
 
     def close(self) -> None:
         """End the ranks; the next `pool` starts new ones."""
+        for connection in self._connections:
+            connection.close()  # a rank that waits for a job ends by itself, with all that belongs to a proper end
         for process in self._processes:
+            process.join(10)
             process.kill()
             process.join(10)
         self._folder.cleanup()
