@@ -1,7 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo`, `release` and `dev`. What is tested is the wheels that `build` makes, not the source
-tree.
+`nox` runs everything but `demo`, `parity`, `release` and `dev`. What is tested is the wheels that `build` makes, not
+the source tree.
 """
 
 import os
@@ -29,6 +29,10 @@ os.environ["PIP_CONSTRAINT"] = os.environ["UV_CONSTRAINT"] = "constraints.txt"
 if "PIP_FIND_LINKS" in os.environ:  # uv reads nothing of pip's
     os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ["PIP_FIND_LINKS"].split()))
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does: many tests start a process that imports torch
+
+PEERS = ["fvcore", "kornia", "monai"]
+# torchvision is for one release of torch, another one than ours; of these only modules without it are loaded
+PEERS_WITH_TORCHVISION = ["mmdet", "timm", "torchvision"]
 
 TEST_ENV = {"OMP_NUM_THREADS": "1"}  # small tensors: more threads only wait for each other
 
@@ -101,8 +105,14 @@ def third_party(*distributions: Distribution) -> list[str]:
     return [line for line in declared if not line.startswith("losses")]
 
 
+NO_TESTS = 5  # pytest's exit status
+
+
 def run_pytest(session: nox.Session, packages: list[Distribution], *runs: list[str]) -> None:
-    """Run pytest with each of these arguments, measuring these packages, and keep the data for `coverage`."""
+    """Run pytest with each of these arguments, measuring these packages, and keep the data for `coverage`.
+
+    Tests with "compile" in their name are not measured: torch's compiler, itself Python, would take twice as long.
+    """
     data = COVERAGE / session.name
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
@@ -110,7 +120,9 @@ def run_pytest(session: nox.Session, packages: list[Distribution], *runs: list[s
     env = TEST_ENV | {"COVERAGE_FILE": str(data.resolve() / "data")}
     workers = ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
     for run in runs:
-        session.run("coverage", "run", f"--source={sources}", "-m", "pytest", *workers, *run, *session.posargs, env=env)
+        arguments = [*workers, *run, *session.posargs]
+        session.run("coverage", "run", f"--source={sources}", "-m", "pytest", "-k", "not compile", *arguments, env=env)
+        session.run("pytest", "-k", "compile", *arguments, env=TEST_ENV, success_codes=[0, NO_TESTS])
 
 
 @nox.session
@@ -176,12 +188,31 @@ def coverage(session: nox.Session) -> None:
     session.run("python", "tools/check_coverage.py", str(COVERAGE), *(str(package.folder) for package in PACKAGES))
 
 
+@nox.session(requires=["build"])
+def docs(session: nox.Session) -> None:
+    """The documentation in build/docs, where a warning is an error, and every code block of its pages run."""
+    session.install(*wheels(*PACKAGES), *ROOT.group("docs"))
+    session.run("sphinx-build", "-q", "--fresh-env", "-n", "-W", "--keep-going", "docs", "build/docs", env=TEST_ENV)
+    session.run("pytest", "docs", env=TEST_ENV)
+
+
 @nox.session(requires=["build"], default=False)
 def demo(session: nox.Session) -> None:
     """Train on real handwritten digits with losses built from YAML files."""
     session.install(*wheels(*PACKAGES), *ROOT.group("demo"))
     session.chdir("docs/examples")
     session.run("python", "-m", "digits", *session.posargs)
+
+
+@nox.session(requires=["build"], default=False)
+def parity(session: nox.Session) -> None:
+    """The losses against those of other libraries. What cannot be installed is skipped, and counted as such."""
+    session.install(*wheels(*PACKAGES), "pytest")
+    for peer in PEERS:
+        session.install(peer, success_codes=range(3))
+    for peer in PEERS_WITH_TORCHVISION:
+        session.install("--no-deps", peer, success_codes=range(3))
+    session.run("pytest", "tests/parity", *session.posargs, env=TEST_ENV)
 
 
 @nox.session(default=False)

@@ -60,7 +60,9 @@ def _terms(axes: Axes, history: History) -> None:
         else:
             axes.plot(epochs, values, label=name)
     axes.set(yscale="log", xlabel="epoch", title="weighted terms of the training loss")
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.legend()
 
 

@@ -1,5 +1,7 @@
 """The command line: what it prints, where, and its exit status."""
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from losses_core import LOSSES, __version__
 from losses_core._cli import COMMANDS, main
 from losses_core._cli._output import Output
+from losses_core.schema import config_schema
 from losses_testkit.fake_distributions import FakeSite
 
 from .conftest import GROUP, install
@@ -44,12 +47,87 @@ def test_list(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
     assert module not in sys.modules
 
 
+def test_json(site: FakeSite, config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a program reads, of the commands that print for people."""
+    install(site, "acme-seg", "DiceLoss", version="0.3.0")
+    LOSSES.refresh()
+
+    def printed(*arguments: str) -> Any:
+        status = main([*arguments, "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, found = printed("list", "*dice*")
+    assert (status, [loss["name"] for loss in found]) == (0, ["DiceLoss"])
+    assert (found[0]["distribution"], found[0]["version"], found[0]["loaded"]) == ("acme-seg", "0.3.0", False)
+
+    status, found = printed("show", "SizedLoss")
+    assert (status, found["name"], found["distribution"]) == (0, "SizedLoss", None)
+    assert found["parameters"]["channels"] == {"type": "integer"}
+    assert found["parameters"]["mode"] == {"enum": ["a", "b"], "default": "a"}
+    assert found["call"][-2:] == ["mask", "power"]
+    assert found["documentation"].startswith("A loss with a required parameter")
+
+    path = config('{"loss": [{"type": "GapLoss", "ep": 1}, "GapLos"]}')
+    status, found = printed("check", path)
+    assert (status, found["valid"], found["file"]) == (1, False, path)
+    assert [fault["path"] for fault in found["faults"]] == ["loss[0].ep", "loss[1]"]
+    assert found["faults"][0]["text"] == "GapLoss has no parameter 'ep'."
+    assert found["faults"][0]["hint"] == "Did you mean 'eps'?"
+    assert printed("check", config('"GapLoss"'), "--key=") == (0, {"file": path, "valid": True, "faults": []})
+    status, found = printed("check", "missing.json")
+    assert (status, found["valid"], len(found["faults"])) == (1, False, 1)
+
+    status, found = printed("doctor")
+    assert (status, found["sound"], found["errors"], found["losses"]) == (0, True, [], {"acme-seg": 1})
+    assert found["versions"]["acme-seg"] == "0.3.0"
+    site.install("acme-det", {"CIoULoss": "fake_gone:CIoULoss"}, group=GROUP)
+    LOSSES.refresh()
+    status, found = printed("doctor")
+    assert (status, found["sound"], len(found["errors"])) == (1, False, 1)
+
+
+def test_schema(site: FakeSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("acme-det", {"CIoULoss": "fake_gone:CIoULoss"}, version="0.3.0", group=GROUP)
+    LOSSES.refresh()
+    assert main(["schema"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == config_schema("loss")
+    assert printed.err.startswith("losses: left out: 'CIoULoss' is declared by acme-det 0.3.0")
+    file = tmp_path / "losses.schema.json"
+    assert main(["schema", "--key", "", "-o", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: written\n"
+    assert json.loads(file.read_text(encoding="utf-8")) == config_schema()
+    assert main(["schema", "-o", str(tmp_path / "nowhere" / "a.json")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_help_says_how_an_editor_finds_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["schema", "--help"])
+    assert "# yaml-language-server: $schema=losses.schema.json\n" in capsys.readouterr().out
+
+
+def test_json_has_no_nan() -> None:
+    stream = io.StringIO()
+    Output(stream).json({"a": [float("nan"), float("inf"), 1.0], "ü": (-float("inf"),)})
+    assert json.loads(stream.getvalue()) == {"a": ["nan", "inf", 1.0], "ü": ["-inf"]}
+    assert "ü" in stream.getvalue()
+
+
 def test_list_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "S*LOSS"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", "SizedLoss", "SquareLoss"]
     assert main(["list", "banana"]) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "losses: no installed loss matches 'banana'\n")
+
+
+def test_list_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(LOSSES, "_registered", {})
+    assert main(["list"]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert printed.err.startswith("losses: no package with losses is installed. There are losses-cls, ")
 
 
 def test_show(capsys: pytest.CaptureFixture[str], site: FakeSite) -> None:
@@ -201,6 +279,15 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
+
+
+def test_extras_are_imported_where_they_are_used() -> None:
+    code = (
+        "import sys; from losses_core._cli import main; main(['list']);"
+        "print(sorted({'rich', 'matplotlib', 'yaml', 'jsonschema'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_python_m(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import like_pred
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.utils import checks
 from losses_core.utils.autograd import elementwise, hide_gradient
 from losses_core.utils.precision import full_precision
@@ -141,6 +141,7 @@ class AsymmetricLoss(BaseLoss):
         changed. `AsymmetricLossOptimized` gives the same numbers with a fraction of the memory.
     """
 
+    example = examples.BINARY
     _optimized = False
 
     def __init__(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_cls._targets import classes_of, index_mass, is_index
 from losses_cls.cross_entropy import cross_entropy
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.precision import full_precision
@@ -79,6 +79,7 @@ class LabelSmoothLoss(BaseLoss):
         its first call; here it is that of each call.
     """
 
+    example = examples.LABELS
     class_axis = 1
 
     def __init__(

@@ -8,7 +8,9 @@ import types
 import typing
 from typing import Any
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+"""A number as YAML may leave it, a string; the same to Python and to a JSON Schema."""
+
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _NUMERIC: dict[type, str] = {float: "a number", int: "an integer", bool: "true or false", type(None): "null"}
 _BY_NAME = {"float": float, "int": int, "bool": bool, "str": str, "None": type(None)}
@@ -23,13 +25,13 @@ def read_floats(value: Any, annotation: Any) -> Any:
         >>> read_floats("1e-6", float | None), read_floats("1e-6", str | float), read_floats(["1e-6"], list[float])
         (1e-06, '1e-6', [1e-06])
     """
-    arms = _arms(annotation)
+    arms = arms_of(annotation)
     if isinstance(value, str):
-        return float(value) if float in arms and str not in arms and _NUMBER.fullmatch(value) else value
+        return float(value) if float in arms and str not in arms and re.fullmatch(NUMBER, value) else value
     if isinstance(value, list | tuple):
         for arm in arms:
-            if typing.get_origin(arm) in _SEQUENCES and typing.get_args(arm):
-                return type(value)([read_floats(item, typing.get_args(arm)[0]) for item in value])
+            if typing.get_args(arm) and (item := item_of(arm)) is not None:
+                return type(value)([read_floats(entry, item) for entry in value])
     return value
 
 
@@ -40,18 +42,30 @@ def misfit(value: Any, annotation: Any) -> str:
         >>> misfit("abc", float | None), misfit("mean", str), misfit(3, str)
         ('a number or null', '', '')
     """
-    arms = _arms(annotation)
+    arms = arms_of(annotation)
     # by identity: an annotation may be any object, one without a hash too
     kinds = [text for arm in arms for kind, text in _NUMERIC.items() if arm is kind]
     return " or ".join(kinds) if isinstance(value, str) and len(kinds) == len(arms) else ""
 
 
-def _arms(annotation: Any) -> list[Any]:
+def item_of(annotation: Any) -> Any:
+    """The annotation of the items where `annotation` is that of a sequence, `Any` if it says nothing; else None."""
+    if (typing.get_origin(annotation) or annotation) not in _SEQUENCES:
+        return None
+    return (typing.get_args(annotation) or (Any,))[0]
+
+
+def literal_values(annotation: Any) -> list[Any] | None:
+    """The values of a `Literal`; None for anything else."""
+    return list(typing.get_args(annotation)) if typing.get_origin(annotation) is typing.Literal else None
+
+
+def arms_of(annotation: Any) -> list[Any]:
     """The alternatives of a union; one for anything else."""
     if isinstance(annotation, str):  # could not be evaluated: the parts that are plain names still say something
         return [_BY_NAME.get(part.strip(), part) for part in annotation.split("|")]
     if typing.get_origin(annotation) is typing.Annotated:
-        return _arms(typing.get_args(annotation)[0])
+        return arms_of(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [arm for part in typing.get_args(annotation) for arm in _arms(part)]
+        return [arm for part in typing.get_args(annotation) for arm in arms_of(part)]
     return [annotation]

@@ -8,7 +8,7 @@ import inspect
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, final
 
 from torch import Tensor
 
@@ -31,6 +31,9 @@ from losses_core.utils.weight_reduce import (
     check_reduction,
     pending,
 )
+
+if TYPE_CHECKING:
+    from losses_core.examples import Example
 
 
 class CommonOptions(TypedDict, total=False):
@@ -93,6 +96,9 @@ class BaseLoss(PerClassVectors, abc.ABC):
 
     class_axis: ClassVar[int | None] = None
     """The axis of ``pred`` that ``_forward`` sums away in the middle of the shape: 1 for (N,C,*S) → (N,*S)."""
+
+    example: ClassVar[Example | None] = None
+    """The kind of inputs to try this class with, of `losses_core.examples`: for `losses probe` and `losses plot`."""
 
     _call_parameters: ClassVar[dict[str, Any]] = {}
 

@@ -19,7 +19,7 @@ from losses_core.utils.weight_reduce import Pending
 
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
 
-__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "reduce_mean", "world_size"]
+__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "gather_rows", "reduce_mean", "world_size"]
 
 
 def world_size(group: ProcessGroup | None = None) -> int:
@@ -93,18 +93,25 @@ def gather_cat(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
         >>> gather_cat(torch.zeros(2, 3)).shape
         torch.Size([2, 3])
     """
+    return gather_rows(tensor, group)[0]
+
+
+def gather_rows(tensor: Tensor, group: ProcessGroup | None = None) -> tuple[Tensor, Tensor]:
+    """As `gather_cat`, and the index of the first own row among all, 0-d, without asking the device for it.
+
+    Example:
+        >>> import torch
+        >>> rows, start = gather_rows(torch.zeros(2, 3))
+        >>> start
+        tensor(0)
+    """
     if world_size(group) == 1:
-        return tensor
-    sizes = _sizes(tensor, group)
-    return _GatherCat.apply(tensor, sizes, group)  # type: ignore[no-any-return]
+        return tensor, torch.zeros((), dtype=torch.int64, device=tensor.device)
+    from losses_core import _gather
 
-
-def _sizes(tensor: Tensor, group: ProcessGroup | None) -> list[int]:
-    own = torch.tensor([tensor.shape[0]], device=tensor.device)
-    all_sizes = [torch.empty_like(own) for _ in range(world_size(group))]
-    dist.all_gather(all_sizes, own, group=group)
-    sizes: list[int] = torch.cat(all_sizes).tolist()
-    return sizes
+    handle: Any = group or dist.group.WORLD
+    rows, start = _gather.gather_rows(tensor, handle.group_name)
+    return rows, start
 
 
 class _AllReduceSum(Function):
@@ -121,27 +128,6 @@ class _AllReduceSum(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return all_reduce_sum(grad, ctx.group), None
-
-
-class _GatherCat(Function):
-    @staticmethod
-    def forward(tensor: Tensor, sizes: list[int], group: ProcessGroup | None) -> Tensor:
-        # collectives need one shape: every shard is padded to the largest, and cut again
-        padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
-        padded[: tensor.shape[0]] = tensor
-        shards = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(shards, padded, group=group)
-        return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.sizes, ctx.group = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        rank = dist.get_rank(ctx.group)
-        start = sum(ctx.sizes[:rank])
-        return all_reduce_sum(grad, ctx.group)[start : start + ctx.sizes[rank]], None, None
 
 
 class _Global(Function):

@@ -91,7 +91,7 @@ class DistributedContract:
 
 
 def _learned_gradients(case: Case, inputs: Inputs) -> list[Tensor]:
-    loss = case.build()
+    loss = case.build().double()
     learned = list(loss.parameters())
     if not learned:
         return []

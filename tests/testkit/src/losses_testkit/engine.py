@@ -48,14 +48,14 @@ class EngineContract:
         compiled = torch.compile(case.build(), fullgraph=True, backend="aot_eager")
         _same(run(compiled, inputs, weight=weight, avg_factor=torch.tensor(3)), expected)
 
-    def test_one_compilation_serves_all_batch_sizes(self, case: Case) -> None:
+    def test_compiles_once_for_all_batch_sizes(self, case: Case) -> None:
         if not case.dynamic:
             pytest.skip(case.why)
         torch._dynamo.reset()
         backend = _Counted()
         compiled = torch.compile(case.build(), fullgraph=True, dynamic=True, backend=backend)
         first = 0  # tracing may start over within the first compilation, to make a float parameter a constant
-        for n in (4, 6, 9):
+        for n in (13, 6, 9):  # 13 first: torch ties the batch size to any dim equal to it, as 4 to those of boxes
             inputs = prepared(case.inputs(n), torch.float32)
             if case.stateful:
                 run(compiled, inputs)
@@ -64,7 +64,7 @@ class EngineContract:
             first = first or backend.graphs
         assert backend.graphs == first
 
-    def test_inductor_gives_the_same_numbers(self, case: Case) -> None:
+    def test_compiles_with_inductor_to_the_same_numbers(self, case: Case) -> None:
         if case.id:
             pytest.skip("one case of each loss is compiled to machine code")
         torch._dynamo.reset()

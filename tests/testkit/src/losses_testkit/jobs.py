@@ -47,6 +47,7 @@ def run_loss(
     torch.manual_seed(0)
     loss = build_loss(config)
     loss.load_state_dict(state)
+    loss.double()  # gradients of learned parts in the precision of the comparison
     for module in loss.modules():
         if isinstance(module, BaseLoss):
             module.process_group = group

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.utils import checks
 from losses_core.utils.autograd import elementwise
 from losses_core.utils.precision import full_precision
@@ -134,6 +134,8 @@ class BinaryCrossEntropyLoss(BaseLoss):
         Equals ``torch.nn.functional.binary_cross_entropy_with_logits``. With probabilities each log is bounded below by
         -100 as in torch, and the gradient is 0 where it is bounded (torch's reaches 1e12 there); works under autocast.
     """
+
+    example = examples.BINARY.probabilities_if("with_logits", False)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_cls._targets import classes_of, index_mass, is_index
 from losses_cls.cross_entropy._softmax import cross_entropy, soft_cross_entropy
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.utils import checks
 
 
@@ -62,6 +62,7 @@ class CrossEntropyLoss(BaseLoss):
         NaN or inf (here its gradient is exactly 0, there NaN).
     """
 
+    example = examples.LABELS
     class_axis = 1
 
     def __init__(
@@ -120,6 +121,7 @@ class SoftCrossEntropyLoss(BaseLoss):
         contributes 0 here and NaN there.
     """
 
+    example = examples.DISTRIBUTIONS
     class_axis = 1
 
     def __init__(self, class_weight: Sequence[float] | Tensor | None = None, **options: Unpack[LossOptions]) -> None:

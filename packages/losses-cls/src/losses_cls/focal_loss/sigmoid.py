@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.utils import checks
 from losses_core.utils.autograd import elementwise
 from losses_core.utils.focal import SigmoidFocal
@@ -120,6 +120,8 @@ class BinaryFocalLoss(BaseLoss):
         nothing else.
     """
 
+    example = examples.BINARY
+
     def __init__(
         self,
         alpha: float | None = 0.25,
@@ -173,6 +175,8 @@ class MultiLabelFocalLoss(BaseLoss):
     References:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv 1708.02002.
     """
+
+    example = examples.BINARY
 
     def __init__(
         self,

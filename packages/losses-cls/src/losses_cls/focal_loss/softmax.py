@@ -14,7 +14,7 @@ from torch import Tensor
 from losses_cls._targets import classes_of, index_mass, is_index
 from losses_cls.cross_entropy import cross_entropy
 from losses_cls.focal_loss.sigmoid import binary_focal_loss, index_focal_loss
-from losses_core import BaseLoss, LossOptions, Unreduced
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.autograd import elementwise
@@ -141,6 +141,8 @@ class FocalLoss(BaseLoss):
         detectors pass ``avg_factor`` (the number of positives). Gradients are finite for 0 < γ < 1 at saturated logits,
         where torchvision and kornia give NaN.
     """
+
+    example = examples.LABELS
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from losses_core._cli._output import Output
 from losses_core._version import __version__
 from losses_core.errors import LossesError
 
-COMMANDS = ("list", "show", "check", "doctor")
+COMMANDS = ("list", "show", "check", "schema", "probe", "plot", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"{__name__}.{name}")
-        summary = str(module.__doc__).partition("\n")[0]
-        command = commands.add_parser(name, help=summary, description=summary)
+        summary, _, more = str(module.__doc__).partition("\n")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=more.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.configure(command)
         command.set_defaults(run=module.run)
     given = parser.parse_args(arguments)

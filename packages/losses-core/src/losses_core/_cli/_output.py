@@ -1,9 +1,18 @@
-"""Lines and tables on a stream: plain text, and rich's tables on a terminal where rich is installed."""
+"""Lines, tables and JSON on a stream: plain text, and rich's tables and bars on a terminal where rich is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TextIO
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from losses_core.errors import LossesError
+
+PATIENCE = 1.0
+"""Seconds after which something to look at is owed."""
 
 
 class Output:
@@ -19,6 +28,10 @@ class Output:
     def line(self, text: str = "") -> None:
         """Write one line."""
         self._stream.write(f"{text}\n")
+
+    def json(self, value: Any) -> None:
+        """Write a value for programs to read; NaN and infinity, which JSON lacks, as strings."""
+        self.line(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write rows under a header, in columns."""
@@ -43,3 +56,78 @@ class Output:
             table.add_row(*map(Text, row))  # as Text: a cell such as [1.0] is no markup
         Console(file=self._stream).print(table)
         return True
+
+
+@contextmanager
+def write(path: str) -> Iterator[TextIO]:
+    """A file to write text to.
+
+    Raises:
+        LossesError: It cannot be written.
+    """
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            yield stream
+    except OSError as error:
+        raise LossesError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def progress(total: int, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error, if that is a terminal, as soon as the work takes long; gone at the end.
+
+    Yields:
+        A function to call before each of the `total` steps, with what it is.
+    """
+    stream = stream or sys.stderr
+    started, done = time.monotonic(), 0
+    bar: Callable[[str, int | None], None] | None = None
+
+    def step(what: str) -> None:
+        nonlocal done, bar
+        if stream.isatty() and time.monotonic() - started > PATIENCE:
+            if bar is None:
+                bar = _rich_bar(stream, total) or _plain_bar(stream, total)
+            bar(what, done)
+        done += 1
+
+    try:
+        yield step
+    finally:
+        if bar is not None:
+            bar("", None)
+
+
+def _plain_bar(stream: TextIO, total: int) -> Callable[[str, int | None], None]:
+    def show(what: str, done: int | None) -> None:
+        stream.write("\r\x1b[K" if done is None else f"\r\x1b[K{done} of {total} done, now {what}")
+        stream.flush()
+
+    return show
+
+
+def _rich_bar(stream: TextIO, total: int) -> Callable[[str, int | None], None] | None:
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ModuleNotFoundError:
+        return None
+    bar = Progress(console=Console(file=stream), transient=True)
+    task = bar.add_task("", total=total)
+    bar.start()
+
+    def show(what: str, done: int | None) -> None:
+        if done is None:
+            bar.stop()
+        else:
+            bar.update(task, description=what, completed=done)
+
+    return show
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from losses_core._cli import _config
 from losses_core._cli._output import Output
-from losses_core.builder import find_faults
-from losses_core.config import load_config
+from losses_core.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a .yaml, .yml, .json or .toml file")
-    parser.add_argument(
-        "--key", default="loss", help="where in the file, as train.loss; '' for all of it (default: loss)"
-    )
+    _config.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the faults as JSON")
 
 
 def run(arguments: argparse.Namespace, out: Output) -> int:
-    content = load_config(arguments.file, arguments.key or None)
-    faults = find_faults(content, arguments.key or "loss")
-    for fault in faults:
-        sys.stderr.write(f"{fault}\n")
+    try:
+        _, faults = _config.read(arguments)
+    except ConfigError as error:
+        if not arguments.json:
+            raise
+        faults = [error]
+    if arguments.json:
+        listed = [{"path": fault.path, "text": fault.text, "hint": fault.hint} for fault in faults]
+        out.json({"file": arguments.file, "valid": not faults, "faults": listed})
+        return 1 if faults else 0
+    _config.report(faults)
     if faults:
         return 1
     out.line(f"{arguments.file}: valid")

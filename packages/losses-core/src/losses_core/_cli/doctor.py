@@ -19,6 +19,7 @@ CORE = ("losses", "losses_core", "torch")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="fail for clashes and shadowed packages too")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(arguments: argparse.Namespace, out: Output) -> int:
@@ -36,9 +37,13 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     warnings += shadowed(packages.union(CORE))
 
     versions = {name: _version(name) for name in ("losses-core", "torch")}
-    rows = [("python", platform.python_version(), ""), *((name, text, "") for name, text in versions.items())]
-    for name, text in found.distributions.items():
-        rows.append((name, text, str(sum(entry.distribution == name for entry in declared))))
+    losses = {name: sum(entry.distribution == name for entry in declared) for name in found.distributions}
+    versions = {"python": platform.python_version(), **versions, **found.distributions}
+    status = 1 if errors or (arguments.strict and warnings) else 0
+    if arguments.json:
+        out.json({"versions": versions, "losses": losses, "errors": errors, "warnings": warnings, "sound": not status})
+        return status
+    rows = [(name, text, str(losses.get(name, ""))) for name, text in versions.items()]
     out.table(("package", "version", "losses"), rows)
     out.line()
     for kind, texts in (("error", errors), ("warning", warnings)):
@@ -46,7 +51,7 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
             out.line(f"{kind}: {text}")
     if not errors and not warnings:
         out.line(f"All {len(LOSSES)} losses can be loaded.")
-    return 1 if errors or (arguments.strict and warnings) else 0
+    return status
 
 
 def shadowed(packages: Iterable[str]) -> Iterator[str]:

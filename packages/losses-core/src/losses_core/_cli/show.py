@@ -13,11 +13,20 @@ from losses_core.registry import LOSSES
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss")
+    parser.add_argument("--json", action="store_true", help="print a JSON object; parameters as JSON Schema")
 
 
 def run(arguments: argparse.Namespace, out: Output) -> int:
     cls = LOSSES[arguments.name]
     loss = LOSSES.describe(arguments.name)
+    keywords = ["pred", "target", "weight", "avg_factor", "reduction_override", *sorted(cls.call_keywords())]
+    documentation = inspect.getdoc(cls) or "(no documentation)"
+    if arguments.json:
+        from losses_core.schema import parameter_schemas
+
+        parameters = parameter_schemas(cls)
+        out.json({**loss._asdict(), "parameters": parameters, "call": keywords, "documentation": documentation})
+        return 0
     source = f"{loss.distribution} {loss.version}" if loss.distribution else "registered in this process"
     out.line(f"{loss.name} ({source}, {loss.target})")
     out.line()
@@ -28,9 +37,8 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         annotation = "" if untyped else re.sub(r"\b(?:\w+\.)+", "", inspect.formatannotation(parameter.annotation))
         rows.append((name, annotation.strip("'"), "required" if required else repr(parameter.default)))
     out.table(("parameter", "type", "default"), rows)
-    keywords = ["pred", "target", "weight", "avg_factor", "reduction_override", *sorted(cls.call_keywords())]
     out.line()
     out.line(f"Called with: {', '.join(keywords)}.")
     out.line()
-    out.line(inspect.getdoc(cls) or "(no documentation)")
+    out.line(documentation)
     return 0

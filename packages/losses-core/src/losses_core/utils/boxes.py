@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -14,22 +15,23 @@ BoxFormat = Literal["xyxy", "xywh", "cxcywh", "ltwh"]
 BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
 
 
-def corners(box: Tensor, bbox_format: BoxFormat = "xyxy") -> Tensor:
-    """Corners (2,2,…) of boxes (…,4): left top and right bottom, each x and y.
+def corners(*boxes: Tensor, bbox_format: BoxFormat = "xyxy") -> Sequence[Tensor]:
+    """Corners (2,2,…) of each set of boxes (…,4), all of one shape: left top and right bottom, each x and y.
 
     Coordinates come first, so that each is one run of memory and one operation serves both axes.
 
     ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and
     size, as in COCO files.
     """
-    given = torch.stack(box.unbind(-1)).view(2, 2, *box.shape[:-1])
+    coordinates = [coordinate for box in boxes for coordinate in box.unbind(-1)]
+    given = torch.stack(coordinates).view(len(boxes), 2, 2, *boxes[0].shape[:-1])
     if bbox_format == "xyxy":
-        return given
-    first, size = given.unbind(0)
+        return given.unbind(0)
+    first, size = given.unbind(1)
     if bbox_format == "ltwh":
-        return torch.stack((first, first + size))
+        return torch.stack((first, first + size), 1).unbind(0)
     half = size / 2
-    return torch.stack((first - half, first + half))
+    return torch.stack((first - half, first + half), 1).unbind(0)
 
 
 class Boxes(NamedTuple):
@@ -77,7 +79,7 @@ def _areas(box1: Tensor, box2: Tensor, pairwise: bool, bbox_format: BoxFormat, *
     check_boxes(box1, box2, pairwise)
     if bbox_format not in BOX_FORMATS:
         raise InputError(f"bbox_format: expected one of {', '.join(map(repr, BOX_FORMATS))}; got {bbox_format!r}.")
-    first, second = corners(box1, bbox_format), corners(box2, bbox_format)
+    (first,), (second,) = corners(box1, bbox_format=bbox_format), corners(box2, bbox_format=bbox_format)
     if pairwise:
         first, second = first.unsqueeze(-1), second.unsqueeze(-2)
     # one by one: a set of boxes is smaller than the table of its pairs

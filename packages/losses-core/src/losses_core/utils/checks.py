@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,6 +21,35 @@ from losses_core.errors import ConfigError, InputError
 from losses_core.utils.precision import first_tensor
 
 _T = TypeVar("_T")
+
+_limits: ContextVar[dict[tuple[type, str], dict[str, Any]] | None] = ContextVar("_limits", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[dict[tuple[type, str], dict[str, Any]]]:
+    """What the constructor checks inside ask for: (class, parameter) → limits in the words of JSON Schema.
+
+    Example:
+        >>> class Owner:
+        ...     def __init__(self, gamma=2.0):
+        ...         self.gamma = number(self, "gamma", gamma, low=0)
+        >>> with recorded() as limits:
+        ...     _ = Owner()
+        >>> limits[Owner, "gamma"]
+        {'minimum': 0}
+    """
+    limits: dict[tuple[type, str], dict[str, Any]] = {}
+    token = _limits.set(limits)
+    try:
+        yield limits
+    finally:
+        _limits.reset(token)
+
+
+def _record(owner: object, name: str, **limits: Any) -> None:
+    if (record := _limits.get()) is not None:
+        given = {word: limit for word, limit in limits.items() if limit is not None}
+        record.setdefault((type(owner), name), {}).update(given)
 
 
 def _fault(owner: object, name: str, expected: str, got: Any) -> str:
@@ -38,6 +69,7 @@ def number(
     integer: bool = False,
 ) -> Any:
     """Check a finite number in [low, high] (above, below: open ends) and return it."""
+    _record(owner, name, minimum=low, maximum=high, exclusiveMinimum=above, exclusiveMaximum=below)
     kind = "an integer" if integer else "a number"
     bounds = [(">=", low), (">", above), ("<=", high), ("<", below)]
     limits = " and ".join(f"{sign} {limit:g}" for sign, limit in bounds if limit is not None)
@@ -59,6 +91,7 @@ def number(
 
 def choice(owner: object, name: str, value: _T, choices: Sequence[_T]) -> _T:
     """Check that the value is one of the choices and return it."""
+    _record(owner, name, enum=list(choices))
     if value not in choices:
         hint = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
         raise ConfigError(_fault(owner, name, f"one of {', '.join(map(repr, choices))}", value) + hint)
@@ -81,6 +114,7 @@ def text(owner: object, name: str, value: Any) -> str | None:
 
 def vector(owner: object, name: str, value: Any) -> Any:
     """Check a per-class parameter (None, a number, a list of numbers, a 1-D tensor; finite, ≥ 0) and return it."""
+    _record(owner, name, items={"minimum": 0})
     expected = "None, a number, or a list or 1-D tensor of finite numbers >= 0, one per class"
     if value is None:
         return None

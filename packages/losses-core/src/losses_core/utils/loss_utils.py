@@ -87,7 +87,8 @@ def get_class_weight(
     - ``inverse``: :math:`N / (C n_c)`, what scikit-learn calls "balanced";
     - ``sqrt_inverse``: its square root;
     - ``effective_num``: :math:`(1-\beta)/(1-\beta^{n_c})`, scaled to the sum C (Cui et al., CVPR 2019, arXiv
-    1901.05555); - ``median_freq``: median frequency / frequency (Eigen and Fergus, ICCV 2015, arXiv 1411.4734).
+      1901.05555);
+    - ``median_freq``: median frequency / frequency (Eigen and Fergus, ICCV 2015, arXiv 1411.4734).
 
     Args:
         labels: class indices, a tensor, array or (nested) list of any shape.

@@ -1,0 +1,82 @@
+"""What of the detection losses is drawn."""
+
+from __future__ import annotations
+
+from gallery.inputs import aspect, bins, box, element, error, towards
+from gallery.plot import Curve, Plot, elements
+
+SHIFT = "shift of the box, in widths of the target"
+SIZES = (
+    Curve("same size", box(1, 1)),
+    Curve("half as wide and high", box(0.5, 0.5)),
+    Curve("twice as wide", box(2, 1)),
+)
+BOXES = "A box moves over a unit square. Gradients are with respect to the shift."
+
+PLOTS: dict[str, Plot] = {
+    "IoULoss": Plot(
+        SHIFT,
+        (-1.6, 1.6),
+        tuple(Curve(f"mode='{mode}'", box(1, 1), {"mode": mode}) for mode in ("log", "linear", "square")),
+        "A unit box moves over a unit square. From a shift of one width on they are disjoint and nothing has a "
+        "gradient; `log` then stands at −ln(eps) = 13.8, above the picture.",
+        gradient="the shift",
+        limit=5,
+        steepest=8,
+    ),
+    "GIoULoss": Plot(SHIFT, (-2.5, 2.5), SIZES, f"{BOXES} Disjoint boxes are drawn together.", gradient="the shift"),
+    "DIoULoss": Plot(SHIFT, (-2.5, 2.5), SIZES, f"{BOXES} The distance of the centres counts.", gradient="the shift"),
+    "CIoULoss": Plot(
+        "aspect ratio of the box, log₂(width / height)",
+        (-4, 4),
+        tuple(
+            Curve(f"{where}", aspect(shift))
+            for where, shift in (("in place", 0), ("half a width aside", 0.5), ("two widths aside", 2))
+        ),
+        "A box of the target's area changes its shape. The penalty of the aspect ratio grows with the overlap.",
+        gradient="log₂ of the ratio",
+    ),
+    "EIoULoss": Plot(SHIFT, (-2.5, 2.5), SIZES, f"{BOXES} Width and height count as well.", gradient="the shift"),
+    "SIoULoss": Plot(
+        "distance of the box, in widths of the target",
+        (0.02, 2.5),
+        tuple(Curve(f"towards {degrees}°", towards(degrees)) for degrees in (0, 20, 45)),
+        "A unit box moves away from a unit square, along an axis or askew. The angle changes how much the distance "
+        "counts.",
+        gradient="the distance",
+    ),
+    "SmoothL1Loss": Plot(
+        "error",
+        (-3, 3),
+        tuple(Curve(f"beta={b:g}", error, {"beta": b}) for b in (0.25, 1.0, 2.0)),
+        "Quadratic within `beta`, linear beyond it.",
+    ),
+    "L1Loss": Plot("error", (-3, 3), (Curve("L1", error),), "The gradient is −1 or 1 everywhere but at 0."),
+    "BalancedL1Loss": Plot(
+        "error",
+        (-3, 3),
+        (
+            Curve("alpha=0.5, gamma=1.5", error),
+            Curve("alpha=0.2, gamma=1.5", error, {"alpha": 0.2}),
+            Curve("alpha=0.5, gamma=1.5, beta=2", error, {"beta": 2.0}),
+        ),
+        "Small errors get more gradient than with smooth L1, large ones the constant `gamma`. Value and gradient are "
+        "continuous for every `beta`.",
+    ),
+    "QualityFocalLoss": elements(
+        "One logit and three qualities. The minimum is where the predicted score equals the quality.",
+        *(Curve(f"quality {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "DistributionFocalLoss": Plot(
+        "centre of the predicted distribution, in bins",
+        (0, 16),
+        tuple(Curve(f"target {y}", bins(y)) for y in (4.0, 7.5, 12.3)),
+        "Seventeen bins with a bell around the centre. The loss draws the mass to the two bins beside the target.",
+        gradient="the centre",
+        limit=30,
+    ),
+    "VariFocalLoss": elements(
+        "One logit. Positives are weighted by their quality q, negatives (q = 0) by α pᵞ.",
+        *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+}

@@ -1,0 +1,130 @@
+"""What of the distillation losses is drawn."""
+
+from __future__ import annotations
+
+from gallery.inputs import (
+    against_teacher,
+    beside,
+    double,
+    noisy_map,
+    normal,
+    one_location,
+    one_point,
+    turned,
+    with_label,
+)
+from gallery.plot import Curve, Plot
+
+PLOTS: dict[str, Plot] = {
+    "KnowledgeDistillationLoss": Plot(
+        "student's margin",
+        (-6, 8),
+        (
+            *(Curve(f"temperature={T:g}", against_teacher, {"temperature": T}) for T in (1.0, 4.0)),
+            Curve("temperature=1, reverse", against_teacher, {"temperature": 1.0, "kl_direction": "reverse"}),
+        ),
+        "Two classes; the teacher's margin is 2. Reverse, the cost of being too certain grows and that of the opposite "
+        "shrinks.",
+        gradient="the margin",
+    ),
+    "DKDLoss": Plot(
+        "student's logit of the target class",
+        (-4, 8),
+        (
+            Curve("alpha=1, beta=8", with_label),
+            Curve("alpha=1, beta=0", with_label, {"beta": 0.0}),
+            Curve("alpha=0, beta=1", with_label, {"alpha": 0.0, "beta": 1.0}),
+        ),
+        "Three classes. The part between the other classes (beta) does not depend on the logit of the target class.",
+        gradient="the logit",
+    ),
+    "DISTLoss": Plot(
+        "angle between student and teacher, in degrees",
+        (0, 180),
+        (
+            Curve("rows and columns", turned(normal(6, 5, seed=3), normal(6, 5, seed=4))),
+            Curve("rows alone (gamma=0)", turned(normal(6, 5, seed=3), normal(6, 5, seed=4)), {"gamma": 0.0}),
+            Curve("columns alone (beta=0)", turned(normal(6, 5, seed=3), normal(6, 5, seed=4)), {"beta": 0.0}),
+        ),
+        "Six samples of five classes, turned away from the teacher's logits.",
+        gradient="the angle",
+        points=61,
+    ),
+    "FeatureMSELoss": Plot(
+        "distance from the teacher's feature",
+        (-3, 3),
+        (Curve("normalize=False", beside), Curve("normalize=True", beside, {"normalize": True})),
+        "A feature beside a unit vector. Normalised, only the direction counts, and the loss is bounded.",
+        gradient="the distance",
+    ),
+    "FeatureL1Loss": Plot(
+        "distance from the teacher's feature",
+        (-3, 3),
+        (Curve("normalize=False", beside), Curve("normalize=True", beside, {"normalize": True})),
+        "A feature beside a unit vector. Normalised, only the direction counts, and the loss is bounded.",
+        gradient="the distance",
+    ),
+    "FeatureCosineLoss": Plot(
+        "angle between student and teacher, in degrees",
+        (-180, 180),
+        (Curve("1 − cos", turned(double([1, 0]), double([0, 1]))),),
+        "The length of the features does not count.",
+        gradient="the angle",
+    ),
+    "AttentionLoss": Plot(
+        "activation at one location (the teacher's is 1)",
+        (0, 3),
+        tuple(Curve(f"p={p:g}", one_location, {"p": p}) for p in (1.0, 2.0, 4.0)),
+        "One of sixteen locations of a feature map is scaled. A larger power p turns to the strongest activations.",
+        gradient="the activation",
+    ),
+    "MGDLoss": Plot(
+        "distance from the teacher's features",
+        (-3, 3),
+        tuple(
+            Curve(
+                f"lambda_mgd={share:g}", noisy_map, {"lambda_mgd": share, "student_channels": 4, "teacher_channels": 4}
+            )
+            for share in (0.0, 0.65)
+        ),
+        "With the generator as it is initialised, so the minimum is not at 0: training moves it there.",
+        gradient="the distance",
+    ),
+    "RKDDistanceLoss": Plot(
+        "one of four points moved by",
+        (-2, 2),
+        (Curve("distances", one_point), Curve("squared=True", one_point, {"squared": True})),
+        "Four points in the plane; one moves away from where the teacher has it.",
+        gradient="the point",
+    ),
+    "RKDAngleLoss": Plot(
+        "one of four points moved by",
+        (-2, 2),
+        (Curve("angles", one_point),),
+        "Four points in the plane; one moves away from where the teacher has it.",
+        gradient="the point",
+    ),
+    "PKTLoss": Plot(
+        "angle between student and teacher, in degrees",
+        (0, 90),
+        (Curve("PKT", turned(normal(6, 5, seed=3), normal(6, 5, seed=4))),),
+        "Six features, turned away from the teacher's.",
+        gradient="the angle",
+        points=61,
+    ),
+    "CRDLoss": Plot(
+        "angle between student and teacher, in degrees",
+        (0, 90),
+        tuple(
+            Curve(
+                f"temperature={tau:g}",
+                turned(normal(8, 6, seed=3), normal(8, 6, seed=4)),
+                {"mode": "batch", "temperature": tau},
+            )
+            for tau in (0.07, 0.2, 0.5)
+        ),
+        "`mode='batch'` with eight samples, turned away from the teacher's features.",
+        gradient="the angle",
+        points=61,
+    ),
+}

@@ -1,0 +1,102 @@
+"""What of the segmentation losses is drawn."""
+
+from __future__ import annotations
+
+import torch
+
+from gallery.inputs import mined, mined_binary, one_channel, two_channels
+from gallery.plot import Curve, Plot
+
+PIXELS = "shift of the predicted disc, in pixels"
+DISCS = "A predicted disc of radius 8 (or as named) moves over the true one, in an image of 48 × 48 pixels."
+
+PLOTS: dict[str, Plot] = {
+    "DiceLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (
+            Curve("radius 8", two_channels(8)),
+            Curve("radius 8, naive_dice=True", two_channels(8), {"naive_dice": True}),
+            Curve("radius 3", two_channels(3)),
+        ),
+        f"{DISCS} Background and object, averaged.",
+        gradient="the shift",
+    ),
+    "BinaryDiceLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (
+            Curve("radius 8", one_channel(8)),
+            Curve("radius 3", one_channel(3)),
+            Curve("radius 3, smooth=100", one_channel(3), {"smooth": 100.0}),
+        ),
+        f"{DISCS} A large `smooth` hides small objects.",
+        gradient="the shift",
+    ),
+    "GeneralizedDiceLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(
+            Curve(f"weight_type='{kind}'", two_channels(4), {"weight_type": kind})
+            for kind in ("square", "simple", "uniform")
+        ),
+        "A disc of radius 4 moves over the true one. The more a class is weighted by its rareness, the more the small "
+        "object counts beside the background.",
+        gradient="the shift",
+    ),
+    "LovaszLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (Curve("radius 8", two_channels(8)), Curve("radius 3", two_channels(3))),
+        f"{DISCS} The mean over background and object.",
+        gradient="the shift",
+    ),
+    "LovaszHingeLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (Curve("radius 8", one_channel(8)), Curve("radius 3", one_channel(3))),
+        f"{DISCS} Raw logits: a hinge, so the value is not bounded by 1.",
+        gradient="the shift",
+    ),
+    "BoundaryLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(Curve(f"theta={theta}", two_channels(8, 1.5), {"theta": theta}) for theta in (3, 5, 7)),
+        f"{DISCS} Only contours count. The wider the tolerance `theta`, the further away a contour is noticed. The "
+        "waves of the gradient are those of the grid of pixels.",
+        gradient="the shift",
+    ),
+    "HDLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(Curve(f"alpha={alpha:g}", two_channels(5), {"alpha": alpha}) for alpha in (1.0, 1.5, 2.0)),
+        "A disc of radius 5 moves over the true one. Errors are weighted by their distance to the contours, to the "
+        "power `alpha`. No gradient passes through the distances, so it is not the slope of the curve on the left.",
+        gradient="the shift",
+    ),
+    "OHEMCrossEntropyLoss": Plot(
+        "probability of the true class",
+        (-5, 5),
+        tuple(
+            Curve(f"thresh={th}", mined, {"thresh": th, "min_kept": 1, "reduction": "none"}) for th in (0.5, 0.7, 0.9)
+        ),
+        "One pixel beside three that are worse. It counts while its probability is below `thresh`.",
+        axis=torch.sigmoid,
+        gradient="the logit",
+        part=(0, 0, 0),
+        points=241,
+    ),
+    "OHEMBinaryLoss": Plot(
+        "probability of the truth",
+        (-5, 5),
+        tuple(
+            Curve(f"thresh={th}", mined_binary, {"thresh": th, "min_kept": 1, "reduction": "none"})
+            for th in (0.5, 0.7, 0.9)
+        ),
+        "One pixel beside three that are worse. It counts while its probability is below `thresh`.",
+        axis=torch.sigmoid,
+        gradient="the logit",
+        part=(0, 0, 0),
+        points=241,
+    ),
+}

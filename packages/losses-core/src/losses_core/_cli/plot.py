@@ -1,0 +1,132 @@
+"""Draw a loss: its value and its gradient against what it depends on.
+
+What is varied is what the class declares as its example: a logit, the shift of a box or of a disc, an error.
+
+  losses plot FocalLoss --vary gamma=0,1,2,5
+  losses plot CIoULoss -o ciou.svg --theme dark
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from losses_core._cli._output import Output, progress
+from losses_core.errors import LossesError
+
+THEMES = {
+    "light": {"page": "#ffffff", "text": "#24292f", "grid": "#d8dee4"},
+    "dark": {"page": "#0d1117", "text": "#d1d7e0", "grid": "#3d444d"},
+}
+COLOURS = {
+    "light": ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#57606a", "#bf3989"),
+    "dark": ("#6cb6ff", "#f69d50", "#6bc46d", "#dcbdfb", "#b1bac4", "#fc8dc7"),
+}
+STYLES = ("-", "--", ":", "-.")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss")
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        type=_vary,
+        metavar="PARAMETER=VALUES",
+        help="a line for each value, as gamma=0,1,2,5; a parameter may also be given a single value; may be repeated",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="a .png, .svg or .pdf file (default: NAME.png)")
+    parser.add_argument("--theme", choices=tuple(THEMES), default="light", help="(default: light)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead, without matplotlib")
+
+
+def run(arguments: argparse.Namespace, out: Output) -> int:
+    from losses_core._curves import curves, example_of, variants
+
+    losses = variants(arguments.name, dict(arguments.vary))
+    most = len(COLOURS["light"])
+    if len(losses) > most:
+        raise LossesError(f"--vary: expected at most {most} combinations, which can be told apart; got {len(losses)}.")
+    loss = next(iter(losses.values()))
+    path, name = example_of(loss).path, type(loss).__name__
+    assert path is not None
+    if not arguments.json:
+        figure = _figure()
+    with progress(len(losses) * len(path.lines)) as step:
+        drawn = list(curves(losses, step))
+    if arguments.json:
+        out.json({"loss": name, "x": path.x, "gradient_by": path.per, "lines": [line._asdict() for line in drawn]})
+        return 0
+    _draw(figure, name, path, drawn, arguments.theme)
+    target = arguments.output or f"{name}.png"
+    kinds = figure.canvas.get_supported_filetypes()
+    if target.rpartition(".")[2].lower() not in kinds:
+        raise LossesError(f"{target}: expected a file that ends in {', '.join(f'.{kind}' for kind in sorted(kinds))}.")
+    try:
+        figure.savefig(target, dpi=150)
+    except OSError as error:
+        raise LossesError(f"{target}: cannot be written: {error.strerror}") from error
+    out.line(f"{target}: written")
+    return 0
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise LossesError(
+            "drawing needs matplotlib: pip install losses-core[cli] (--json gives the numbers)"
+        ) from error
+    return Figure(figsize=(9, 3.8), layout="constrained")
+
+
+def _draw(figure: Any, name: str, path: Any, drawn: list[Any], theme: str) -> None:
+    page, text, grid = THEMES[theme].values()
+    figure.set_facecolor(page)
+    figure.suptitle(name, color=text, x=0.01, ha="left", fontsize=12, weight="bold")
+    colours = dict(zip(dict.fromkeys(curve.options for curve in drawn), COLOURS[theme], strict=False))
+    styles = dict(zip(dict.fromkeys(curve.line for curve in drawn), STYLES, strict=False))
+    if len(colours) == 1:  # then the colours tell the lines of the path apart as well
+        by_line = dict(zip(styles, COLOURS[theme], strict=False))
+    for axes, column, title in zip(
+        figure.subplots(1, 2),
+        ("value", "gradient"),
+        ("loss", f"d loss / d {path.per.removeprefix('the ')}"),
+        strict=True,
+    ):
+        axes.set_facecolor(page)
+        for curve in drawn:
+            colour = colours[curve.options] if len(colours) > 1 else by_line[curve.line]
+            axes.plot(
+                curve.x, getattr(curve, column), styles[curve.line], color=colour, linewidth=1.8, label=curve.label
+            )
+        axes.set_xlabel(path.x, color=text)
+        axes.set_ylabel(title, color=text)
+        axes.tick_params(colors=text, labelcolor=text)
+        axes.grid(color=grid, linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(grid)
+    if len(drawn) > 1:
+        handles, labels = axes.get_legend_handles_labels()
+        columns = 3 if len(drawn) > 4 else len(drawn)
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, labelcolor=text)
+
+
+def _vary(text: str) -> tuple[str, list[Any]]:
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise argparse.ArgumentTypeError(f"expected a parameter and its values, as gamma=0,1,2,5; got {text!r}")
+    try:  # lists too, as class_weight=[1,1],[1,4]
+        return name, list(json.loads(f"[{values}]"))
+    except ValueError:
+        return name, [_scalar(value.strip()) for value in values.split(",")]
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

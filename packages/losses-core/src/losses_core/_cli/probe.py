@@ -1,0 +1,92 @@
+"""Run the losses of a config once, on random inputs: are the weights balanced, what do they cost?
+
+Each term is called with inputs of the kind that its class declares, and differentiated with respect to its own pred.
+The share is that of the norm of this gradient in the sum of the norms. Time is that of one forward and backward on the
+CPU, memory the most that tensors took in it, beside the inputs.
+
+  losses probe loss.yaml --pred 2x19x64x64 --target 2x64x64
+  losses probe loss.yaml --pred cls=512x80 --pred box=512x4
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from losses_core._cli import _config
+from losses_core._cli._output import Output, progress
+from losses_core.builder import build_loss
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    _config.add_arguments(parser)
+    for name in ("pred", "target"):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            type=_shape,
+            metavar="[TERM=]SHAPE",
+            help=f"shape of {name}, as 2x19x64x64, of every term or of one; may be given several times",
+        )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the inputs (default: float32)")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs and of learnable parts (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, in seconds and bytes")
+
+
+def run(arguments: argparse.Namespace, out: Output) -> int:
+    import torch
+
+    from losses_core._probe import Shapes, inputs_of, measure, terms_of
+
+    content, faults = _config.read(arguments)
+    if faults:
+        _config.report(faults)
+        return 1
+    torch.manual_seed(arguments.seed)
+    terms = terms_of(build_loss(content))
+    shapes = Shapes(dict(arguments.pred), dict(arguments.target))
+    inputs = inputs_of(terms, shapes, getattr(torch, arguments.dtype), arguments.seed)
+    rows = []
+    with progress(len(terms)) as step:
+        for term, given in zip(terms, inputs, strict=True):
+            step(term.label)
+            rows.append(measure(term, given))
+    whole = sum(row.gradient for row in rows) or 1.0
+    total = sum(row.value for row in rows)
+    if arguments.json:
+        figures = [{**row._asdict(), "share": row.gradient / whole} for row in rows]
+        out.json({"terms": figures, "total": total})
+        return 0
+    header = ("term", "value", "gradient", "share", "dtype", "time", "memory")
+    cells = [
+        (
+            row.label,
+            f"{row.value:.4g}",
+            f"{row.gradient:.3g}",
+            f"{row.gradient / whole:.1%}",
+            row.dtype,
+            f"{row.seconds * 1e3:.3g} ms",
+            _size(row.peak_bytes),
+        )
+        for row in rows
+    ]
+    out.table(header, [*cells, ("total", f"{total:.4g}", "", "", "", "", "")])
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    label, _, shape = text.rpartition("=")
+    if not re.fullmatch(r"[0-9]+(x[0-9]+)*", shape):
+        raise argparse.ArgumentTypeError(f"expected a shape such as 2x19x64x64, or term=2x19x64x64; got {text!r}")
+    return label, tuple(map(int, shape.split("x")))

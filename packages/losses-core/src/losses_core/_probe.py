@@ -1,0 +1,192 @@
+"""A dry run of a loss on drawn inputs: what each term costs, and how strongly it pulls."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses_core._memory import PeakMemory
+from losses_core._paths import Inputs
+from losses_core._routing import REQUIRED, look_up
+from losses_core._suggest import did_you_mean
+from losses_core.base_loss import BaseLoss
+from losses_core.combined import CombinedLoss, Member
+from losses_core.errors import ConfigError, InputError, LossesError
+from losses_core.examples import Draw, Example, Shape
+from losses_core.utils.precision import map_tensors
+
+RUNS, SECONDS = 5, 1.0
+"""A term is timed at most this often, and for at most this long."""
+
+
+class Shapes(NamedTuple):
+    """The shapes that the user gave: label → shape; the label "" stands for every term."""
+
+    pred: Mapping[str, Shape] = {}
+    target: Mapping[str, Shape] = {}
+
+
+class Term(NamedTuple):
+    """One loss of a combined loss: its label, dotted where it is nested, and its `inputs`."""
+
+    label: str
+    loss: BaseLoss
+    paths: Mapping[str, str]
+
+
+class Measured(NamedTuple):
+    """What a term gave.
+
+    Attributes:
+        label: The term.
+        value: Its weighted value.
+        gradient: Norm of its gradient with respect to its pred.
+        dtype: Of its result.
+        seconds: One forward and backward, the median of some.
+        peak_bytes: Most memory that tensors took in them, beside the inputs.
+    """
+
+    label: str
+    value: float
+    gradient: float
+    dtype: str
+    seconds: float
+    peak_bytes: int
+
+
+def terms_of(criterion: Member, prefix: str = "") -> list[Term]:
+    """The terms of a combined loss and of those in it; a single loss is its own."""
+    if isinstance(criterion, BaseLoss):
+        return [Term(criterion.label, criterion, {})]
+    terms: list[Term] = []
+    for label, member in criterion.items():
+        if isinstance(member, CombinedLoss):
+            terms += terms_of(member, f"{prefix}{label}.")
+        else:
+            terms.append(Term(f"{prefix}{label}", member, criterion.inputs.get(label, {})))
+    return terms
+
+
+def inputs_of(terms: list[Term], shapes: Shapes, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Inputs]:
+    """Drawn inputs for each term: terms that predict from one tensor get it; what `inputs` name is looked up in one
+    nested mapping, in which the first term to name a place fills it.
+
+    Raises:
+        ConfigError: A shape for a term that is not there.
+        InputError: No inputs can be drawn for a term, or its `inputs` lead nowhere.
+    """
+    labels = [term.label for term in terms]
+    for given in shapes:
+        for label in given:
+            if label and label not in labels:
+                raise ConfigError(
+                    f"there is no term {label!r}.{did_you_mean(label, labels)} The terms are: {', '.join(labels)}."
+                )
+    data: dict[str, Any] = {}
+    found = []
+    for term, shape in zip(terms, _pred_shapes(terms, shapes), strict=True):
+        target = shapes.target.get(term.label, shapes.target.get(""))
+        try:
+            inputs = _example(term.loss, shape, target).inputs(term.loss, shape, target, seed)
+        except InputError as error:
+            error.where = f"term {term.label!r}"
+            raise
+        cast = [map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, part) for part in inputs[:2]]
+        arguments = {**dict(zip(REQUIRED, cast, strict=True)), **inputs.call}
+        if term.paths:
+            for name, path in term.paths.items():
+                if name in arguments:
+                    _fill(data, path.split("."), arguments[name], f"term {term.label!r}: inputs.{name}")
+            arguments = {
+                name: look_up(data, tuple(path.split(".")), term.label, name)
+                for name, path in term.paths.items()
+                if name in arguments  # weight, avg_factor: the run goes without
+            }
+        found.append(Inputs(arguments.pop("pred"), arguments.pop("target"), arguments))
+    return found
+
+
+def _example(loss: BaseLoss, pred: Shape | None, target: Shape | None) -> Example:
+    if loss.example is not None:
+        return loss.example
+    if pred is None:
+        raise InputError(
+            f"{type(loss).__name__} does not say what inputs it takes. Give shapes, as --pred 8x10 --target 8 (with "
+            "fewer axes: class indices), or the class an example, as example = losses_core.examples.LABELS."
+        )
+    return Example(_by_shape, pred)
+
+
+def _by_shape(loss: Any, draw: Draw) -> Inputs:
+    """Numbers; for a target of another number of axes, indices into axis 1 of pred."""
+    pred = draw.normal(draw.pred)
+    if draw.target is None or len(draw.target) == len(draw.pred):
+        return Inputs(pred, draw.normal(draw.target or draw.pred))
+    return Inputs(pred, draw.labels(draw.pred[1] if len(draw.pred) > 1 else 2, draw.target))
+
+
+def _pred_shapes(terms: list[Term], shapes: Shapes) -> Iterator[Shape | None]:
+    """For each term the shape of pred that was given, or that of its group."""
+    for term in terms:
+        given = shapes.pred.get(term.label, shapes.pred.get(""))
+        example = term.loss.example
+        if given is not None or example is None or not example.group:
+            yield given
+            continue
+        group = [(t.label, t.loss, t.loss.example) for t in terms if t.loss.example is not None]
+        group = [peer for peer in group if peer[2].group == example.group]
+        shape = max((peer.shape for _, _, peer in group), key=len)
+        sizes = (peer.size(loss) for _, loss, peer in group)
+        size = next((size for size in sizes if size is not None), shape[1])
+        given = next((shapes.pred[label] for label, _, _ in group if label in shapes.pred), None)
+        yield given or (shape[0], size, *shape[2:])
+
+
+def _fill(data: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """Put a value at a place of nested mappings where there is none yet; a number in the path is a key as well."""
+    *parents, last = path
+    for key in parents:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{'.'.join(path)!r} leads through {key!r}, which is a tensor for another term.", where)
+    if isinstance(data.setdefault(last, value), dict):
+        raise InputError(f"expected a tensor at {'.'.join(path)!r}, which is a mapping for another term.", where)
+
+
+def measure(term: Term, inputs: Inputs) -> Measured:
+    """Run a term forward and backward."""
+    preds: list[Tensor] = []
+
+    def leaf(tensor: Tensor) -> Tensor:
+        preds.append(tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
+        return preds[-1]
+
+    pred = map_tensors(leaf, inputs.pred)
+
+    def run() -> tuple[Tensor, float]:
+        try:
+            value = term.loss(pred, inputs.target, **inputs.call)
+        except Exception as error:  # whatever a loss raises, the dry run found it in this term
+            kind = "" if isinstance(error, LossesError | TypeError) else f"{type(error).__name__}: "
+            raise InputError(f"{kind}{error}", f"term {term.label!r}") from error
+        if value.ndim:
+            raise InputError(f"reduction={term.loss.reduction!r} gives no scalar.", f"term {term.label!r}")
+        wanted = [tensor for tensor in preds if tensor.requires_grad]
+        gradients = torch.autograd.grad(value, wanted, materialize_grads=True) if value.requires_grad else ()
+        return value.detach(), sum(float(gradient.double().norm()) ** 2 for gradient in gradients) ** 0.5
+
+    value, gradient = run()  # the first one also fills caches, and makes parts that are made lazily
+    with PeakMemory() as memory:
+        run()
+    seconds: list[float] = []
+    while len(seconds) < RUNS and sum(seconds) < SECONDS:
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    dtype = str(value.dtype).removeprefix("torch.")
+    return Measured(term.label, value.item(), gradient, dtype, statistics.median(seconds), memory.peak)

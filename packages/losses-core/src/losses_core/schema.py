@@ -1,0 +1,241 @@
+"""The JSON Schema of the config, for editors: `config_schema`.
+
+What a parameter may be is read from its annotation, its limits from the checks of the constructor, its text from the
+docstring. A config that the schema refuses has a fault; one that it accepts may still have a fault that depends on two
+parameters at once, which `losses check` finds.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from losses_core._annotations import NUMBER, arms_of, item_of, literal_values
+from losses_core._docstring import parameter_texts, summary
+from losses_core._signature import constructor_parameters
+from losses_core.base_loss import BaseLoss
+from losses_core.combined import CombinedLoss, check_label
+from losses_core.errors import ConfigError, LossLoadError
+from losses_core.registry import LOSSES
+from losses_core.utils import checks
+
+__all__ = ["config_schema"]
+
+Schema = dict[str, Any]
+
+
+def config_schema(key: str | None = None) -> Schema:
+    """The JSON Schema (draft 7) of a config, for every loss that is installed and can be loaded.
+
+    Args:
+        key: Where in a file the config is, as `loss` or `train.loss`; what else the file holds is not looked at. None:
+            the config is all there is.
+
+    Returns:
+        Plain data, for `json.dump`. The names are those of the registry, also in their qualified form.
+
+    Example:
+        >>> from losses_core import LOSSES, BaseLoss
+        >>> @LOSSES.register(name="ExampleLoss", replace=True)
+        ... class ExampleLoss(BaseLoss):
+        ...     def _forward(self, pred, target):
+        ...         return (pred - target).abs()
+        >>> schema = config_schema()
+        >>> schema["definitions"]["ExampleLoss"]["properties"]["reduction"]["enum"]
+        ['none', 'mean', 'sum']
+    """
+    names = _names()
+    every = sorted(name for listed in names.values() for name in listed)
+    schema: Schema = _ref("config")
+    for part in reversed(key.split(".") if key else ()):
+        schema = {"type": "object", "properties": {part: schema}, "required": [part]}
+    losses = {_title(cls, listed): _loss(cls) for cls, listed in names.items()}
+    choices = [
+        {
+            "if": {"properties": {"type": {"enum": listed}}, "required": ["type"]},
+            "then": _ref(_title(cls, listed)),
+        }
+        for cls, listed in names.items()
+    ]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **({"allOf": [schema]} if "$ref" in schema else schema),  # draft 7 reads nothing beside a $ref
+        "definitions": {
+            "config": _config(),
+            "name": {
+                "description": "The name of a loss.",
+                "enum": every,
+            },
+            "loss": {"properties": {"type": _ref("name")}, "allOf": choices},
+            **losses,
+        },
+    }
+
+
+def _config() -> Schema:
+    return {
+        "description": "A loss: its name; a mapping with 'type' and parameters; a list of losses, which are summed; "
+        "or a mapping of labels to losses.",
+        "type": ["string", "array", "object"],
+        "properties": {"type": {}},  # for editors: the first key to propose
+        "allOf": [
+            {"if": {"type": "string"}, "then": _ref("name")},
+            {"if": {"type": "array"}, "then": {"items": _ref("config"), "minItems": 1}},
+            {"if": {"type": "object", "required": ["type"]}, "then": _ref("loss")},
+            {
+                "if": {"type": "object", "not": {"required": ["type"]}},
+                "then": {
+                    "additionalProperties": _ref("config"),
+                    "propertyNames": {"pattern": r"^[^.]+$", "not": {"enum": _reserved()}},
+                    "minProperties": 1,
+                },
+            },
+        ],
+    }
+
+
+def _reserved() -> list[str]:
+    """The names that `check_label` refuses."""
+    names = {*dir(CombinedLoss), *dir(type), *vars(nn.Module()), *CombinedLoss.__annotations__, "total"}
+    return sorted(filter(_is_refused, names))
+
+
+def _is_refused(label: str) -> bool:
+    try:
+        check_label(label)
+    except ConfigError:
+        return True
+    return False
+
+
+def _names() -> dict[type[BaseLoss], list[str]]:
+    """Class → the names that a config may give it: plain ones where they are no clash, and the qualified ones."""
+    qualified = [entry.qualified for entries in LOSSES.scan().declared.values() for entry in entries]
+    names: dict[type[BaseLoss], list[str]] = {}
+    for name in dict.fromkeys([*LOSSES, *qualified]):
+        with suppress(LossLoadError):  # a broken package: `losses doctor` tells
+            names.setdefault(LOSSES[name], []).append(name)
+    return names
+
+
+def _title(cls: type[BaseLoss], names: list[str]) -> str:
+    """The one of its names under which a class is defined."""
+    return cls.__name__ if cls.__name__ in names else names[0]
+
+
+def _ref(name: str) -> Schema:
+    # in a JSON pointer ~ and / stand for themselves only when escaped
+    return {"$ref": f"#/definitions/{name.replace('~', '~0').replace('/', '~1')}"}
+
+
+def parameter_schemas(cls: type[BaseLoss]) -> dict[str, Schema]:
+    """Parameter of a loss → its JSON Schema, with description and default."""
+    texts, limits = parameter_texts(cls), _limits(cls)
+    properties = {}
+    for name, parameter in constructor_parameters(cls).items():
+        schema = _value(parameter.annotation, limits.get((cls, name), {}))
+        if parameter.default is not parameter.empty and _is_plain(parameter.default):
+            default = json.loads(json.dumps(parameter.default))
+            schema = schema if _fits(default, schema) else {"anyOf": [schema, {"enum": [default]}]}
+            schema = {**schema, "default": default}
+        properties[name] = {"description": texts[name], **schema} if name in texts else schema
+    return properties
+
+
+def _loss(cls: type[BaseLoss]) -> Schema:
+    parameters = constructor_parameters(cls)
+    properties: Schema = {"type": {}, **parameter_schemas(cls)}
+    found: Schema = {"description": summary(cls), "type": "object", "properties": properties}
+    if "weight" not in parameters:
+        text = "Another name for loss_weight."
+        properties["weight"] = {**properties["loss_weight"], "description": text}
+        found["not"] = {"required": ["weight", "loss_weight"]}
+    if "inputs" not in parameters:
+        properties["inputs"] = _inputs(cls)
+    required = [name for name, p in parameters.items() if p.default is p.empty]
+    return {**found, "required": ["type", *required], "additionalProperties": False}
+
+
+def _inputs(cls: type[BaseLoss]) -> Schema:
+    path = {"type": "string", "pattern": r"^[^.]+(\.[^.]+)*$"}
+    names = ["pred", "target", "weight", "avg_factor", *sorted(cls.call_keywords())]
+    return {
+        "description": "Argument → where in the mapping that the call is given, as student.logits.",
+        "type": "object",
+        "properties": dict.fromkeys(names, path),
+        "required": ["pred", "target"],
+        "additionalProperties": False,
+    }
+
+
+def _limits(cls: type[BaseLoss]) -> dict[tuple[type, str], Schema]:
+    """What the constructor's own checks ask for, of a loss that can be built with its defaults."""
+    with checks.recorded() as limits, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with suppress(Exception):  # a parameter that is required, or whatever a constructor raises: less is known
+            cls()
+    return limits
+
+
+def _value(annotation: Any, limits: Schema) -> Schema:
+    """The schema of a parameter by its annotation and its limits."""
+    arms = arms_of(annotation)
+    kinds: Schema = {}  # JSON type → the keywords for it
+    fixed: list[Any] = []
+    for arm in arms:
+        values = literal_values(arm)
+        if values is not None:
+            fixed += values
+        elif arm is str and "enum" in limits:
+            fixed += [word for word in limits["enum"] if isinstance(word, str)]
+        elif arm is bool or arm is str or arm is type(None):
+            kinds[{bool: "boolean", str: "string", type(None): "null"}[arm]] = {}
+        elif arm is int:
+            kinds.setdefault("integer", _bounds(limits))
+        elif arm is float:
+            kinds["number"] = _bounds(limits)
+            if str not in arms:  # as YAML reads 1e-6
+                kinds["string"] = {"pattern": f"^{NUMBER}$"}
+        elif (item := item_of(arm)) is not None:
+            kinds["array"] = {"items": {**_value(item, {}), **limits.get("items", {})}}
+        elif getattr(arm, "__module__", "").partition(".")[0] != "torch":  # tensors are not for files
+            return {}
+    types = [kind for kind in kinds if not (kind == "integer" and "number" in kinds)]
+    if not types and not fixed:
+        return {}
+    if fixed and set(types) <= {"null"}:
+        return {"enum": fixed + [None] * len(types)}
+    schema: Schema = {"type": types[0] if len(types) == 1 else types}
+    for kind in types:
+        schema |= kinds[kind]
+    return {"anyOf": [{"enum": fixed}, schema]} if fixed else schema
+
+
+def _bounds(limits: Schema) -> Schema:
+    words = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    return {word: limits[word] for word in words if word in limits}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _fits(value: Any, schema: Schema) -> bool:
+    """Whether a default is of a kind that its own annotation allows: `x: float = None` is not."""
+    if "anyOf" in schema:
+        return any(_fits(value, arm) for arm in schema["anyOf"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    types = schema.get("type", [])
+    kinds: dict[type, tuple[str, ...]] = {bool: ("boolean",), int: ("integer", "number"), float: ("number",)}
+    kinds |= {str: ("string",), list: ("array",), dict: ("object",), type(None): ("null",)}
+    return not types or any(kind in types for kind in kinds[type(value)])

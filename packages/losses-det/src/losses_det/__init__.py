@@ -1,0 +1,29 @@
+"""Detection losses: the IoU family, the L1 family, quality, distribution and varifocal loss.
+
+Each class is declared as an entry point and so appears in ``losses_core.LOSSES``; the pure functions are in
+``losses_det.functional``.
+"""
+
+from losses_det import functional
+from losses_det._version import __version__
+from losses_det.gfocal_loss import DistributionFocalLoss, QualityFocalLoss
+from losses_det.iou_loss import CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss
+from losses_det.smooth_l1 import BalancedL1Loss, L1Loss, SmoothL1Loss
+from losses_det.varifocal_loss import VariFocalLoss
+
+__all__ = [
+    "BalancedL1Loss",
+    "CIoULoss",
+    "DIoULoss",
+    "DistributionFocalLoss",
+    "EIoULoss",
+    "GIoULoss",
+    "IoULoss",
+    "L1Loss",
+    "QualityFocalLoss",
+    "SIoULoss",
+    "SmoothL1Loss",
+    "VariFocalLoss",
+    "__version__",
+    "functional",
+]

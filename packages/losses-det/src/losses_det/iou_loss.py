@@ -1,0 +1,297 @@
+"""The IoU family of box losses."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from losses_core import LossOptions
+from losses_core.utils import checks
+from losses_core.utils.boxes import BoxFormat
+from losses_det._box_base import BoxLossBase
+from losses_det._iou_functions import CIOU, DIOU, EIOU, GIOU, IOU, Mode, box_loss, siou_terms
+
+
+class IoULoss(BoxLossBase):
+    r"""IoU loss: the overlap of two boxes alone.
+
+    .. math::
+        l = -\ln \mathrm{IoU}, \qquad \mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}
+
+    Use when: box regression where predictions overlap their targets from the start, as in anchor-free heads.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``log``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = IoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(1.0986)
+
+    References:
+        Yu et al., UnitBox: An Advanced Object Detection Network, ACM MM 2016, arXiv 1608.01471.
+
+    Notes:
+        Boxes that do not overlap cost -ln eps in ``log`` (1 in the other modes) and have no gradient: use one of the
+        other five losses where that happens. There ``mode`` replaces only the first term, by default ``linear``.
+    """
+
+    terms = IOU
+
+    def __init__(
+        self, eps: float = 1e-6, mode: Mode = "log", bbox_format: BoxFormat = "xyxy", **options: Unpack[LossOptions]
+    ) -> None:
+        super().__init__(eps, mode, bbox_format, **options)
+
+
+class GIoULoss(BoxLossBase):
+    r"""Generalised IoU loss: pulls boxes together that do not overlap.
+
+    .. math::
+        l = 1 - \mathrm{IoU} + \frac{|E| - |A \cup B|}{|E|}
+
+    with :math:`E` the smallest box around both.
+
+    Use when: box regression in general; the companion of L1 in transformer detectors.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = GIoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(0.6667)
+
+    References:
+        Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, arXiv 1902.09630.
+
+    Notes:
+        Equals torchvision's ``generalized_box_iou_loss`` but for its eps, which is added.
+    """
+
+    terms = GIOU
+
+
+class DIoULoss(BoxLossBase):
+    r"""Distance IoU loss: the distance of the centres beside the overlap.
+
+    .. math::
+        l = 1 - \mathrm{IoU} + \frac{d^2}{c^2}
+
+    with :math:`d` the distance of the centres and :math:`c` the diagonal of the smallest box around both.
+
+    Use when: box regression where boxes lie inside one another, where GIoU is no more than IoU.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = DIoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(0.7436)
+
+    References:
+        Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
+
+    Notes:
+        Equals torchvision's ``distance_box_iou_loss`` but for its eps, which is added.
+    """
+
+    terms = DIOU
+
+
+class CIoULoss(BoxLossBase):
+    r"""Complete IoU loss: overlap, distance of the centres, aspect ratio.
+
+    .. math::
+        l = 1 - \mathrm{IoU} + \frac{d^2}{c^2} + \alpha v, \qquad
+        v = \frac{4}{\pi^2} \left( \arctan\frac{w'}{h'} - \arctan\frac{w}{h} \right)^2, \quad
+        \alpha = \frac{v}{1 - \mathrm{IoU} + v}
+
+    with :math:`\alpha` a constant in the gradient, and :math:`w', h'` the sides of the target.
+
+    Use when: box regression in general, the standard of the YOLO detectors.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = CIoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(0.7436)
+
+    References:
+        Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
+
+    Notes:
+        Equals torchvision's ``complete_box_iou_loss`` but for its eps, which is added. mmdet's is NaN for most equal
+        boxes, torchvision's gradient at height 0. The slope of the angle, 1 / diagonal, is bounded where that is
+        below √eps. Alpha is used whatever the overlap: some codes switch it on at IoU > 0.5.
+    """
+
+    terms = CIOU
+
+
+class EIoULoss(BoxLossBase):
+    r"""Efficient IoU loss: overlap, distance of the centres, difference of each side.
+
+    .. math::
+        l = 1 - \mathrm{IoU} + \frac{d^2}{c^2} + \frac{(w - w')^2}{e_w^2} + \frac{(h - h')^2}{e_h^2}
+
+    with :math:`e_w, e_h` the sides of the smallest box around both.
+
+    Use when: box regression where sides are to converge one by one, which CIoU's aspect ratio does not ensure.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = EIoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(0.7436)
+
+    References:
+        Zhang et al., Focal and Efficient IOU Loss for Accurate Bounding Box Regression, Neurocomputing 2022, arXiv
+        2101.08158.
+
+    Notes:
+        This is Efficient-IoU; mmdet's ``EIoULoss`` is another, Extended-IoU. Equals `DIoULoss` where the sizes agree.
+    """
+
+    terms = EIOU
+
+
+class SIoULoss(BoxLossBase):
+    r"""SIoU loss: overlap, a distance that knows its angle, shape.
+
+    .. math::
+        l = 1 - \mathrm{IoU} + \frac{\Delta + \Omega}{2}, \qquad
+        \Delta = \sum_{t = x, y} 1 - e^{-(2 - \Lambda)\, (d_t / e_t)^2}, \quad
+        \Omega = \sum_{t = w, h} \left( 1 - e^{-|t - t'| / \max(t, t')} \right)^\theta
+
+    with :math:`\Lambda = \sin 2\alpha` of the direction :math:`\alpha` of the centres, :math:`d_t` their distance along
+    an axis and :math:`e_t` the side of the smallest box around both.
+
+    Use when: box regression in general; the angle lets a prediction reach the nearer axis first.
+
+    Args:
+        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
+        bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        theta: exponent of the shape term ≥ 1, from 2 to 6 in the paper. Default: 4.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - target: boxes of the shape of pred.
+        - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
+
+    Raises:
+        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> loss = SIoULoss()
+        >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor(0.7663)
+
+    References:
+        Gevorgyan, SIoU Loss: More Powerful Learning for Bounding Box Regression, 2022, arXiv 2205.12740.
+
+    Notes:
+        The loss grows as boxes move apart; mmdet's falls to 0 with its default, by a sign. In the paper's terms
+        sin 2α = 1 - 2 sin²(arcsin(|dy|/d) - π/4). A theta below 1 is refused: its gradient is infinite at equal sizes.
+    """
+
+    def __init__(
+        self,
+        eps: float = 1e-6,
+        mode: Mode = "linear",
+        bbox_format: BoxFormat = "xyxy",
+        theta: float = 4.0,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(eps, mode, bbox_format, **options)
+        self.theta = checks.number(self, "theta", theta, low=1)
+
+    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        return box_loss(pred, target, siou_terms(self.theta), self.mode, self.eps, self.bbox_format)

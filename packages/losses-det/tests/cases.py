@@ -1,0 +1,250 @@
+"""The table of cases: each detection loss, with each option that changes what it computes."""
+
+from __future__ import annotations
+
+import torch
+
+from losses_testkit import Case, Inputs
+
+from . import oracles
+
+C = 64  # many classes, as a pair of labels and scores is small beside them
+
+
+def _corners(generator, n, *lead):
+    """Boxes around the middle of a canvas, so that most pairs overlap and no edges coincide."""
+    centre = 8 + 3 * torch.rand(n, *lead, 2, generator=generator, dtype=torch.float64)
+    size = 3 + 4 * torch.rand(n, *lead, 2, generator=generator, dtype=torch.float64)
+    return centre, size
+
+
+def boxes(bbox_format="xyxy", *lead):
+    def make(generator, n):
+        pair = []
+        for _ in range(2):
+            centre, size = _corners(generator, n, *lead)
+            if bbox_format == "xyxy":
+                parts = centre - size / 2, centre + size / 2
+            else:
+                parts = (centre - size / 2 if bbox_format == "ltwh" else centre), size
+            pair.append(torch.cat(parts, -1))
+        return Inputs(*pair)
+
+    return make
+
+
+def apart(generator, n):
+    """Boxes that do not touch."""
+    inputs = boxes()(generator, n)
+    return Inputs(inputs.pred + torch.tensor([20.0, 5.0, 20.0, 5.0], dtype=torch.float64), inputs.target)
+
+
+def coordinates(generator, n):
+    """Differences on both sides of every beta in use."""
+    target = torch.randn(n, 5, generator=generator, dtype=torch.float64)
+    step = torch.tensor([0.03, 0.08, 0.3, 0.8, 2.7], dtype=torch.float64)
+    sign = torch.randint(0, 2, (n, 5), generator=generator) * 2 - 1
+    return Inputs(target + sign * step * (1 + 0.1 * torch.rand(n, 5, generator=generator, dtype=torch.float64)), target)
+
+
+def _logits(generator, *shape):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64) * 2
+
+
+def labels(generator, n):
+    """A pair (label, score) with background, in both of its spellings."""
+    label = torch.randint(0, C, (n,), generator=generator)
+    label[::3] = C
+    label[2::6] = -1
+    return Inputs(_logits(generator, n, C), (label, torch.rand(n, generator=generator, dtype=torch.float64)))
+
+
+def scores(generator, n):
+    """Dense scores, most of them 0."""
+    pred, score = _logits(generator, n, 5), torch.rand(n, 5, generator=generator, dtype=torch.float64)
+    return Inputs(pred, score * (torch.rand(n, 5, generator=generator) > 0.6))
+
+
+def probabilities(make):
+    def made(generator, n):
+        inputs = make(generator, n)
+        return Inputs(inputs.pred.sigmoid(), inputs.target)
+
+    return made
+
+
+def distances(bins, *lead):
+    def make(generator, n):
+        target = (bins - 1) * torch.rand(n, *lead, generator=generator, dtype=torch.float64)
+        return Inputs(_logits(generator, n, *lead, bins), target)
+
+    return make
+
+
+def four_sides(generator, n):
+    inputs = distances(17, 4)(generator, n)
+    return Inputs(inputs.pred.flatten(1), inputs.target)
+
+
+def _at(pred, target):
+    return lambda: Inputs(torch.tensor(pred, dtype=torch.float64), torch.tensor(target, dtype=torch.float64))
+
+
+BOX = [10.0, 20.0, 50.0, 60.0]
+BOX_EDGES = {
+    "equal": _at([BOX, [0.0, 0.0, 4000.0, 4000.0]], [BOX, [0.0, 0.0, 4000.0, 4000.0]]),
+    "disjoint": _at([BOX, [0.0, 0.0, 1.0, 1.0]], [[100.0, 200.0, 110.0, 220.0], [3999.0, 3999.0, 4000.0, 4000.0]]),
+    "touching": _at([BOX, BOX], [[50.0, 20.0, 90.0, 60.0], [50.0, 60.0, 90.0, 90.0]]),
+    "zero size": _at([[30.0, 30.0, 30.0, 30.0], BOX], [BOX, [30.0, 30.0, 30.0, 30.0]]),
+    "both zero size": _at([[5.0, 5.0, 5.0, 5.0], [0.0] * 4], [[5.0, 5.0, 5.0, 5.0], [7.0] * 4]),
+    "zero height": _at([[10.0, 30.0, 50.0, 30.0], [10.0, 30.0, 50.0, 30.0], BOX], [BOX, [10.0, 30.0, 50.0, 30.0], BOX]),
+    "zero width": _at([[30.0, 20.0, 30.0, 60.0], [30.0, 20.0, 30.0, 60.0]], [BOX, [30.0, 25.0, 30.0, 60.0]]),
+    "inverted": _at([[50.0, 60.0, 10.0, 20.0], [50.0, 20.0, 10.0, 60.0], BOX], [BOX, BOX, [50.0, 60.0, 10.0, 20.0]]),
+    "both inverted": _at([[50.0, 60.0, 10.0, 20.0]] * 2, [[50.0, 60.0, 10.0, 20.0], [4000.0, 60.0, 10.0, 20.0]]),
+    "4000 pixels": _at(
+        [[0.0, 0.0, 4000.0, 4000.0], [0.0, 0.0, 4000.0, 1.0]], [[1.0, 0.0, 4000.0, 3000.0], [0.0, 0.0, 1.0, 4000.0]]
+    ),
+    "tiny": _at(
+        [[0.0, 0.0, 1e-4, 1e-4], [0.5, 0.5, 0.5 + 1e-4, 0.5 + 1e-3]], [[0.0, 0.0, 1e-4, 2e-4], [0.5, 0.5, 0.6, 0.6]]
+    ),
+    "one inside": _at([[20.0, 30.0, 40.0, 50.0]], [BOX]),
+    "same centre": _at([[0.0, 0.0, 40.0, 20.0]], [[10.0, -10.0, 30.0, 30.0]]),
+    "no boxes": lambda: Inputs(torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, 4, dtype=torch.float64)),
+}
+# saved_size: few boxes also keep their slope, which costs less than a page of memory and saves half of the time
+BOXES = {"logits": False, "edges": BOX_EDGES, "saved": 2.0, "saved_size": 20000}
+DETACHED = {
+    "gradcheck": False,
+    "gradgradcheck": False,
+    "why": "alpha is a constant in the gradient: test_ciou_gradient_holds_alpha_fixed",
+}
+FAR = _at([[6e4, -6e4, 0.0, 1.0]] * 2, [[0.0] * 4, [6e4, -6e4, 1.0, 1.0]])
+L1_EDGES = {"equal": _at([[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 4.0]]), "far": FAR}
+COORDINATES = {"make": coordinates, "logits": False, "edges": L1_EDGES, "saved": 2.0}
+
+
+def _quality_edges():
+    logits = [[6e4, -6e4, 0.0], [-6e4, 6e4, 50.0], [0.0, 0.0, 0.0]]
+    pred, label = torch.tensor(logits, dtype=torch.float64), torch.tensor
+    return {
+        "no object": lambda: Inputs(pred, (label([3, 3, 3]), torch.zeros(3, dtype=torch.float64))),
+        "right and certain": lambda: Inputs(pred, (label([0, 1, 2]), torch.ones(3, dtype=torch.float64))),
+        "wrong and certain": lambda: Inputs(pred, (label([1, 0, 2]), torch.ones(3, dtype=torch.float64))),
+        "exact": lambda: Inputs(pred, (label([2, 0, 0]), torch.full((3,), 0.5, dtype=torch.float64))),
+        "one class": lambda: Inputs(pred[:, :1], (label([0, 1, -1]), torch.ones(3, dtype=torch.float64))),
+        "dense": lambda: Inputs(pred, torch.tensor([[1.0, 0.0, 0.5]] * 3, dtype=torch.float64)),
+    }
+
+
+SCORE_EDGES = {
+    "right": _at([[6e4, -6e4, 50.0]], [[1.0, 0.0, 1.0]]),
+    "wrong": _at([[-6e4, 6e4, -50.0]], [[1.0, 0.0, 0.3]]),
+    "exact": _at([[0.0, 0.0]], [[0.5, 0.0]]),
+    "no object": _at([[1.0, -1.0]], [[0.0, 0.0]]),
+}
+PROBABILITY_EDGES = {
+    "certain": _at([[1.0, 0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 1.0]]),
+    "soft": _at([[1.0, 0.0, 0.5]], [[0.5, 0.5, 0.5]]),
+}
+BIN_EDGES = {
+    "ends": _at([[9.0, -9.0] + [0.0] * 15] * 4, [0.0, 16.0, 15.999, 8.0]),
+    "outside": _at([[0.0] * 17] * 3, [-3.0, 16.5, 1e4]),
+    "saturated": _at([[6e4] + [-6e4] * 16] * 2, [0.0, 16.0]),
+}
+
+FAMILY = {
+    "IoULoss": oracles.iou,
+    "GIoULoss": oracles.giou,
+    "DIoULoss": oracles.diou,
+    "CIoULoss": oracles.ciou,
+    "EIoULoss": oracles.eiou,
+    "SIoULoss": oracles.siou,
+}
+
+
+def _box_cases():
+    for loss, oracle in FAMILY.items():
+        common = {**BOXES, **(DETACHED if loss == "CIoULoss" else {})}
+        other = "linear" if loss == "IoULoss" else "log"
+        yield Case(loss, boxes(), oracle, **common)
+        yield Case(loss, boxes(), oracle, {"mode": other}, id=other, **common)
+        yield Case(loss, boxes("cxcywh"), oracle, {"bbox_format": "cxcywh"}, id="cxcywh", **{**common, "edges": {}})
+        yield Case(
+            loss,
+            boxes("ltwh", 2),
+            oracle,
+            {"bbox_format": "ltwh", "mode": "square"},
+            id="ltwh",
+            **{**common, "edges": {}},
+        )
+        if loss != "IoULoss":
+            yield Case(loss, apart, oracle, id="apart", **common)
+
+
+CASES = [
+    *_box_cases(),
+    Case("IoULoss", boxes(), oracles.iou, {"mode": "iou"}, id="iou", **BOXES),
+    Case("GIoULoss", boxes("xywh"), oracles.giou, {"bbox_format": "xywh", "eps": 1e-3}, id="xywh", logits=False),
+    Case("SIoULoss", boxes(), oracles.siou, {"theta": 2.5}, id="theta", **BOXES),
+    Case("SIoULoss", boxes(), oracles.siou, {"theta": 1}, id="theta 1", **BOXES),
+    Case("L1Loss", oracle=oracles.l1, **COORDINATES),
+    Case("SmoothL1Loss", oracle=oracles.smooth_l1, **COORDINATES),
+    Case("SmoothL1Loss", oracle=oracles.smooth_l1, options={"beta": 0.11}, id="beta", **COORDINATES),
+    Case("SmoothL1Loss", oracle=oracles.smooth_l1, options={"beta": 0.0}, id="l1", **COORDINATES),
+    Case("BalancedL1Loss", oracle=oracles.balanced_l1, **COORDINATES),
+    Case(
+        "BalancedL1Loss",
+        oracle=oracles.balanced_l1,
+        options={"alpha": 0.3, "gamma": 2.0, "beta": 0.5},
+        id="options",
+        **COORDINATES,
+    ),
+    Case("QualityFocalLoss", labels, oracles.quality_focal, edges=_quality_edges(), saved=2.0),
+    Case("QualityFocalLoss", scores, oracles.quality_focal, {"beta": 1.5}, id="scores", edges=SCORE_EDGES, saved=2.0),
+    Case("QualityFocalLoss", labels, oracles.quality_focal, {"beta": 0.5}, id="soft power", edges=_quality_edges()),
+    Case("QualityFocalLoss", labels, oracles.quality_focal, {"beta": 0}, id="plain", edges=_quality_edges()),
+    Case(
+        "QualityFocalLoss",
+        probabilities(labels),
+        oracles.quality_focal,
+        {"use_sigmoid": False},
+        id="probabilities",
+        logits=False,
+        saved=2.0,
+    ),
+    Case(
+        "QualityFocalLoss",
+        probabilities(scores),
+        oracles.quality_focal,
+        {"use_sigmoid": False, "beta": 1.0},
+        id="score probabilities",
+        logits=False,
+        edges=PROBABILITY_EDGES,
+    ),
+    Case("VariFocalLoss", scores, oracles.varifocal, edges=SCORE_EDGES, saved=2.0),
+    Case(
+        "VariFocalLoss",
+        scores,
+        oracles.varifocal,
+        {"iou_weighted": False},
+        id="unweighted",
+        edges=SCORE_EDGES,
+        saved=2.0,
+    ),
+    Case("VariFocalLoss", scores, oracles.varifocal, {"alpha": 0.5, "gamma": 0.5}, id="soft power", edges=SCORE_EDGES),
+    Case("VariFocalLoss", scores, oracles.varifocal, {"gamma": 0}, id="plain", edges=SCORE_EDGES),
+    Case(
+        "VariFocalLoss",
+        probabilities(scores),
+        oracles.varifocal,
+        {"use_sigmoid": False, "gamma": 1.5},
+        id="probabilities",
+        logits=False,
+        edges=PROBABILITY_EDGES,
+    ),
+    Case("DistributionFocalLoss", distances(17), oracles.distribution_focal, edges=BIN_EDGES, saved=1.1),
+    Case("DistributionFocalLoss", four_sides, oracles.distribution_focal, id="four sides", saved=1.1),
+    Case(
+        "DistributionFocalLoss", distances(8, 2, 3), oracles.distribution_focal, {"reg_max": 7}, id="reg max", saved=1.2
+    ),
+]

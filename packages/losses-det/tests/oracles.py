@@ -1,0 +1,168 @@
+"""The detection losses in NumPy float64, written from the published formulas, one pair of boxes at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+# ---------------------------------------------------------------------------------------------------------- boxes
+
+
+def to_corners(box, bbox_format):
+    a, b, c, d = (float(v) for v in box)
+    if bbox_format == "xyxy":
+        return a, b, c, d
+    if bbox_format == "ltwh":
+        return a, b, a + c, b + d
+    return a - c / 2, b - d / 2, a + c / 2, b + d / 2
+
+
+class Pair:
+    """Two boxes and what can be measured of them."""
+
+    def __init__(self, box, other, eps, bbox_format):
+        x1, y1, x2, y2 = to_corners(box, bbox_format)
+        g1, g2, g3, g4 = to_corners(other, bbox_format)
+        self.eps = eps
+        self.w, self.h = max(x2 - x1, 0), max(y2 - y1, 0)
+        self.wg, self.hg = max(g3 - g1, 0), max(g4 - g2, 0)
+        self.inter = max(min(x2, g3) - max(x1, g1), 0) * max(min(y2, g4) - max(y1, g2), 0)
+        self.union = self.w * self.h + self.wg * self.hg - self.inter
+        self.iou = self.inter / max(self.union, eps)
+        self.ew = max(max(x2, g3) - min(x1, g1), 0)
+        self.eh = max(max(y2, g4) - min(y1, g2), 0)
+        self.dx, self.dy = (x1 + x2 - g1 - g3) / 2, (y1 + y2 - g2 - g4) / 2
+
+
+def of_iou(pair, mode):
+    if mode == "log":
+        return -math.log(max(pair.iou, pair.eps))
+    return 1 - pair.iou**2 if mode == "square" else 1 - pair.iou
+
+
+def distance_term(p):
+    return (p.dx**2 + p.dy**2) / max(p.ew**2 + p.eh**2, p.eps)
+
+
+def giou_term(p):
+    hull = p.ew * p.eh
+    return (hull - p.union) / max(hull, p.eps)
+
+
+def aspect(p):
+    return 4 / math.pi**2 * (math.atan2(p.wg, p.hg) - math.atan2(p.w, p.h)) ** 2
+
+
+def alpha_of(p):
+    return aspect(p) / max((1 - p.iou) + aspect(p), p.eps)
+
+
+def ciou_term(p):
+    return distance_term(p) + alpha_of(p) * aspect(p)
+
+
+def eiou_term(p):
+    sides = (p.w - p.wg) ** 2 / max(p.ew**2, p.eps) + (p.h - p.hg) ** 2 / max(p.eh**2, p.eps)
+    return distance_term(p) + sides
+
+
+def siou_term(p, theta):
+    angle = 2 * abs(p.dx * p.dy) / max(p.dx**2 + p.dy**2, p.eps)
+    delta = sum(1 - math.exp(-(2 - angle) * (d / max(e, p.eps)) ** 2) for d, e in ((p.dx, p.ew), (p.dy, p.eh)))
+    omega = [abs(t - g) / max(t, g, p.eps) for t, g in ((p.w, p.wg), (p.h, p.hg))]
+    return (delta + sum((1 - math.exp(-o)) ** theta for o in omega)) / 2
+
+
+def _boxes(pred, target, term, mode, eps, bbox_format):
+    rows = zip(pred.reshape(-1, 4), target.reshape(-1, 4), strict=True)
+    pairs = [Pair(box, other, eps, bbox_format) for box, other in rows]
+    value = np.array([of_iou(pair, mode) + term(pair) for pair in pairs], np.float64)
+    return value.reshape(pred.shape[:-1]), 1.0
+
+
+def iou(pred, target, mode="log", eps=1e-6, bbox_format="xyxy"):
+    return _boxes(pred, target, lambda pair: 0.0, mode, eps, bbox_format)
+
+
+def giou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
+    return _boxes(pred, target, giou_term, mode, eps, bbox_format)
+
+
+def diou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
+    return _boxes(pred, target, distance_term, mode, eps, bbox_format)
+
+
+def ciou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
+    return _boxes(pred, target, ciou_term, mode, eps, bbox_format)
+
+
+def eiou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
+    return _boxes(pred, target, eiou_term, mode, eps, bbox_format)
+
+
+def siou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy", theta=4.0):
+    return _boxes(pred, target, lambda pair: siou_term(pair, theta), mode, eps, bbox_format)
+
+
+# ----------------------------------------------------------------------------------------------------- coordinates
+
+
+def l1(pred, target):
+    return np.abs(pred - target), 1.0
+
+
+def smooth_l1(pred, target, beta=1.0):
+    x = np.abs(pred - target)
+    return np.where(x < beta, 0.5 * x**2 / (beta or 1), x - 0.5 * beta), 1.0
+
+
+def balanced_l1(pred, target, alpha=0.5, gamma=1.5, beta=1.0):
+    x, b = np.abs(pred - target), math.exp(gamma / alpha) - 1
+    near = alpha / b * (b * x + beta) * np.log(b * x / beta + 1) - alpha * x
+    return np.where(x < beta, near, gamma * x + gamma * beta / b - alpha * beta), 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------- scores
+
+
+def _probability(pred, use_sigmoid):
+    return 1 / (1 + np.exp(-pred)) if use_sigmoid else pred
+
+
+def _bce(p, y):
+    return -y * np.log(p) - (1 - y) * np.log(1 - p)
+
+
+def dense_scores(pred, target):
+    if not isinstance(target, tuple | list):
+        return target
+    scores = np.zeros_like(pred)
+    for at in np.ndindex(pred.shape[:-1]):
+        label = target[0][at]
+        if 0 <= label < pred.shape[-1]:
+            scores[(*at, label)] = target[1][at]
+    return scores
+
+
+def quality_focal(pred, target, beta=2.0, use_sigmoid=True):
+    y, p = dense_scores(pred, target), _probability(pred, use_sigmoid)
+    return (np.abs(y - p) ** beta * _bce(p, y)).sum(-1), 1.0
+
+
+def varifocal(pred, target, alpha=0.75, gamma=2.0, use_sigmoid=True, iou_weighted=True):
+    p = _probability(pred, use_sigmoid)
+    positive = target if iou_weighted else np.ones_like(target)
+    return np.where(target > 0, positive, alpha * p**gamma) * _bce(p, target), 1.0
+
+
+def distribution_focal(pred, target, reg_max=16):
+    bins = reg_max + 1
+    logits = pred.reshape(-1, bins)
+    value = np.empty(target.size)
+    for row, y in enumerate(np.clip(target, 0, reg_max).ravel()):
+        shifted = logits[row] - logits[row].max()
+        log_s = shifted - math.log(np.exp(shifted).sum())
+        left = min(math.floor(y), reg_max - 1)
+        value[row] = -((left + 1 - y) * log_s[left] + (y - left) * log_s[left + 1])
+    return value.reshape(target.shape), 1.0

@@ -1,0 +1,29 @@
+"""Distillation losses: logits (KD, DKD, DIST), features (MSE, L1, cosine, attention, MGD), relations (RKD, PKT, CRD).
+
+The student is ``pred``, the teacher ``target``. Each class is declared as an entry point and so appears in
+``losses_core.LOSSES``; the pure functions are in ``losses_distill.functional``.
+"""
+
+from losses_distill import functional
+from losses_distill._version import __version__
+from losses_distill.feature_loss import AttentionLoss, FeatureCosineLoss, FeatureL1Loss, FeatureMSELoss, MGDLoss
+from losses_distill.kd_loss import DISTLoss, DKDLoss, KDLoss, KnowledgeDistillationLoss
+from losses_distill.relation_loss import CRDLoss, PKTLoss, RKDAngleLoss, RKDDistanceLoss
+
+__all__ = [
+    "AttentionLoss",
+    "CRDLoss",
+    "DISTLoss",
+    "DKDLoss",
+    "FeatureCosineLoss",
+    "FeatureL1Loss",
+    "FeatureMSELoss",
+    "KDLoss",
+    "KnowledgeDistillationLoss",
+    "MGDLoss",
+    "PKTLoss",
+    "RKDAngleLoss",
+    "RKDDistanceLoss",
+    "__version__",
+    "functional",
+]

@@ -1,0 +1,240 @@
+"""Distances between the features of student and teacher: squared, absolute, cosine (FitNets, arXiv 1412.6550)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses_core.utils.precision import full_precision
+from losses_distill._adapter import channel_axis
+from losses_distill._inputs import teacher_of
+from losses_distill.feature_loss._base import FeatureLoss, check_same_channels, pooled, pooled_sizes
+from losses_distill.feature_loss._distance import CosineDistance, NormalizedDistance
+
+
+def _matched(pred: Tensor, target: Tensor, resize: str | None) -> tuple[Tensor, Tensor]:
+    target = teacher_of(target, pred)
+    sizes = pooled_sizes(pred, target, resize)
+    pred, target = pooled(pred, sizes), pooled(target, sizes)
+    check_same_channels(pred, target)
+    return pred, target
+
+
+@full_precision
+def feature_mse_loss(
+    pred: Tensor, target: Tensor, *, normalize: bool = False, resize: str | None = None, eps: float = 1e-6
+) -> Tensor:
+    """Squared difference of features, element by element: see `FeatureMSELoss`.
+
+    Args:
+        pred: features of the student, (N,D), (N,L,C) or (N,C,*S).
+        target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
+        normalize: scale the channels of each location to length 1 first.
+        resize: None or ``'min'``, average pooling to the smaller size.
+        eps: a location no longer than this has no direction.
+
+    Returns:
+        The shape of the (pooled) features.
+    """
+    pred, target = _matched(pred, target, resize)
+    if normalize:
+        return NormalizedDistance.apply(pred, target, True, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+    return F.mse_loss(pred, target, reduction="none")
+
+
+@full_precision
+def feature_l1_loss(
+    pred: Tensor, target: Tensor, *, normalize: bool = False, resize: str | None = None, eps: float = 1e-6
+) -> Tensor:
+    """Absolute difference of features, element by element: see `FeatureL1Loss`.
+
+    Args:
+        pred: features of the student, (N,D), (N,L,C) or (N,C,*S).
+        target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
+        normalize: scale the channels of each location to length 1 first.
+        resize: None or ``'min'``, average pooling to the smaller size.
+        eps: a location no longer than this has no direction.
+
+    Returns:
+        The shape of the (pooled) features.
+    """
+    pred, target = _matched(pred, target, resize)
+    if normalize:
+        return NormalizedDistance.apply(pred, target, False, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+    return F.l1_loss(pred, target, reduction="none")
+
+
+@full_precision
+def feature_cosine_loss(pred: Tensor, target: Tensor, *, resize: str | None = None, eps: float = 1e-6) -> Tensor:
+    """1 - cosine of the channels of each location: see `FeatureCosineLoss`.
+
+    Args:
+        pred: features of the student, (N,D), (N,L,C) or (N,C,*S).
+        target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
+        resize: None or ``'min'``, average pooling to the smaller size.
+        eps: a location no longer than this has no direction: its cosine is 0.
+
+    Returns:
+        The shape of the (pooled) features without the channels.
+    """
+    pred, target = _matched(pred, target, resize)
+    return CosineDistance.apply(pred, target, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+
+
+class FeatureMSELoss(FeatureLoss):
+    r"""Squared difference between the features of a student and of a teacher.
+
+    .. math:: l = \big(A(f_s) - f_t\big)^2 \quad\text{element by element}
+
+    with :math:`A` a learnable 1×1 convolution (a linear layer on vectors and tokens) where the numbers of channels are
+    given and differ, else the identity. With ``normalize`` both are first scaled to length 1 over the channels of each
+    location.
+
+    Use when: the student is to copy an intermediate layer of the teacher (hints, FitNets); ``normalize`` where the
+    scales of the two differ.
+
+    Args:
+        normalize: L2 over the channels of each location. Default: False.
+        student_channels: channels of pred; given together with ``teacher_channels``. Default: None.
+        teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
+        resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
+            None.
+        eps: with ``normalize``, a location no longer than this counts as 0 and gets no gradient. Default: 1e-6.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: features of the student, (N,D), tokens (N,L,C), or (N,C,*S) with up to three spatial axes.
+        - target: features of the teacher, of the same layout.
+        - weight: a mask (N,), (N,L), (N,*S) or (N,1,*S), at the pooled size with ``resize``, or of the shape of the
+          loss.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of elements) and ``sum``; the shape of target, pooled, for ``none``.
+
+    Raises:
+        InputError: sizes that differ; the text names the parameter that mends it.
+        ConfigError: an option outside its range; one of the channels without the other.
+
+    Example:
+        >>> import torch
+        >>> loss = FeatureMSELoss(student_channels=4, teacher_channels=8)
+        >>> loss(torch.zeros(2, 4, 3, 3), torch.ones(2, 8, 3, 3)).shape, len(list(loss.parameters()))
+        (torch.Size([]), 2)
+
+    References:
+        Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv 1412.6550.
+
+    Notes:
+        The adapter is trained only if the optimizer has its parameters: build it from
+        ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
+        confirm it. A weight does not enter the denominator: for the mean over the foreground pass its number of
+        elements as ``avg_factor``.
+    """
+
+    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
+        return feature_mse_loss(pred, target, normalize=self.normalize, eps=self.eps)
+
+
+class FeatureL1Loss(FeatureLoss):
+    r"""Absolute difference between the features of a student and of a teacher.
+
+    .. math:: l = \big| A(f_s) - f_t \big| \quad\text{element by element}
+
+    with :math:`A` a learnable 1×1 convolution (a linear layer on vectors and tokens) where the numbers of channels are
+    given and differ, else the identity. With ``normalize`` both are first scaled to length 1 over the channels of each
+    location.
+
+    Use when: as `FeatureMSELoss`, where a few large activations of the teacher should not rule.
+
+    Args:
+        normalize: L2 over the channels of each location. Default: False.
+        student_channels: channels of pred; given together with ``teacher_channels``. Default: None.
+        teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
+        resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
+            None.
+        eps: with ``normalize``, a location no longer than this counts as 0 and gets no gradient. Default: 1e-6.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: features of the student, (N,D), tokens (N,L,C), or (N,C,*S) with up to three spatial axes.
+        - target: features of the teacher, of the same layout.
+        - weight: a mask (N,), (N,L), (N,*S) or (N,1,*S), at the pooled size with ``resize``, or of the shape of the
+          loss.
+
+    Returns:
+        0-d for ``mean`` (Σ l / number of elements) and ``sum``; the shape of target, pooled, for ``none``.
+
+    Raises:
+        InputError: sizes that differ; the text names the parameter that mends it.
+        ConfigError: an option outside its range; one of the channels without the other.
+
+    Example:
+        >>> import torch
+        >>> loss = FeatureL1Loss(resize="min")
+        >>> loss(torch.zeros(2, 4, 6, 6), torch.ones(2, 4, 3, 3))
+        tensor(1.)
+
+    References:
+        Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv 1412.6550 (with the squared difference).
+
+    Notes:
+        The adapter is trained only if the optimizer has its parameters: build it from
+        ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
+        confirm it.
+    """
+
+    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
+        return feature_l1_loss(pred, target, normalize=self.normalize, eps=self.eps)
+
+
+class FeatureCosineLoss(FeatureLoss):
+    r"""One minus the cosine between the features of a student and of a teacher, at each location.
+
+    .. math:: l = 1 - \frac{A(f_s) \cdot f_t}{\lVert A(f_s) \rVert\, \lVert f_t \rVert} \quad\text{over the channels}
+
+    with :math:`A` a learnable 1×1 convolution (a linear layer on vectors and tokens) where the numbers of channels are
+    given and differ, else the identity.
+
+    Use when: only the direction of the teacher's features matters: embeddings, tokens of transformers.
+
+    Args:
+        normalize: changes nothing, as a cosine is normalised already; taken so that the three feature losses have one
+            list of parameters. Default: False.
+        student_channels: channels of pred; given together with ``teacher_channels``. Default: None.
+        teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
+        resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
+            None.
+        eps: a location no longer than this has no direction: cosine 0, gradient 0. Default: 1e-6.
+        **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
+
+    Shape:
+        - pred: features of the student, (N,D), tokens (N,L,C), or (N,C,*S) with up to three spatial axes.
+        - target: features of the teacher, of the same layout.
+        - weight: a mask (N,), (N,L), (N,*S) or (N,1,*S), at the pooled size with ``resize``.
+
+    Returns:
+        0-d for ``mean`` (over locations) and ``sum``; for ``none`` (N,), (N,L) or (N,*S).
+
+    Raises:
+        InputError: sizes that differ; the text names the parameter that mends it.
+        ConfigError: an option outside its range; one of the channels without the other.
+
+    Example:
+        >>> import torch
+        >>> loss = FeatureCosineLoss(reduction="none")
+        >>> loss(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        tensor([0., 1.])
+
+    References:
+        Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv 1412.6550 (with the squared difference).
+
+    Notes:
+        At a vector of zeros torch's ``cosine_similarity`` has gradients of 1/eps; here they are 0. The adapter is
+        trained only if the optimizer has its parameters: build it from ``losses_core.trainable_parameters(model,
+        loss)`` and let ``losses_core.check_optimizer(optimizer, loss)`` confirm it.
+    """
+
+    per_element = False
+
+    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
+        return feature_cosine_loss(pred, target, eps=self.eps)

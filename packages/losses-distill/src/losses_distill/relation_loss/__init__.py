@@ -1,0 +1,16 @@
+"""Distillation of relations between samples: RKD, PKT, CRD."""
+
+from losses_distill.relation_loss.crd import CRDLoss, crd_loss
+from losses_distill.relation_loss.pkt import PKTLoss, pkt_loss
+from losses_distill.relation_loss.rkd import RKDAngleLoss, RKDDistanceLoss, rkd_angle_loss, rkd_distance_loss
+
+__all__ = [
+    "CRDLoss",
+    "PKTLoss",
+    "RKDAngleLoss",
+    "RKDDistanceLoss",
+    "crd_loss",
+    "pkt_loss",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+]

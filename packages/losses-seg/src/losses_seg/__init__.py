@@ -1,0 +1,26 @@
+"""Segmentation losses, in 2-D and 3-D: Dice, Lovasz, boundary, Hausdorff distance, mining of hard pixels.
+
+Each class is declared as an entry point and so appears in ``losses_core.LOSSES``; the pure functions are in
+``losses_seg.functional``.
+"""
+
+from losses_seg import functional
+from losses_seg._version import __version__
+from losses_seg.boundary_loss import BoundaryLoss, HDLoss
+from losses_seg.dice_loss import BinaryDiceLoss, DiceLoss, GeneralizedDiceLoss
+from losses_seg.lovasz_loss import LovaszHingeLoss, LovaszLoss
+from losses_seg.ohem_loss import OHEMBinaryLoss, OHEMCrossEntropyLoss
+
+__all__ = [
+    "BinaryDiceLoss",
+    "BoundaryLoss",
+    "DiceLoss",
+    "GeneralizedDiceLoss",
+    "HDLoss",
+    "LovaszHingeLoss",
+    "LovaszLoss",
+    "OHEMBinaryLoss",
+    "OHEMCrossEntropyLoss",
+    "__version__",
+    "functional",
+]

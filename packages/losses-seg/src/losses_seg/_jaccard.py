@@ -1,0 +1,166 @@
+"""Value and slope of the Lovasz extension of the Jaccard index, by one sort of the errors."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses_core.utils.autograd import Function
+from losses_seg._ranks import Ranks
+from losses_seg._targets import Target, is_class, safe_labels
+
+_UNROLLED = 64  # rows that compiled code sorts one by one
+
+
+class Surrogate(NamedTuple):
+    """The loss of each class, (N,C), or (C,) over the batch, and the amount of truth it is about."""
+
+    value: Tensor
+    true: Tensor
+
+
+def class_surrogate(p: Tensor, goal: Target, per_image: bool, ranks: Ranks | None) -> Surrogate:
+    """Lovasz loss of each class with errors |p-g|; p (N,C,*S) is 0 where ignored."""
+    with torch.no_grad():
+        key, soft = _class_keys(p, goal)
+        rise, constant, true = _jaccard(key, soft, per_image, ranks)
+        error = p.flatten(2)
+        if soft is not None:
+            error = error - soft
+            rise = rise * error.sign()
+        value = (rise * error).sum(2)
+    value = _Known.apply(p, value if per_image else value.sum(0), rise)
+    if ranks is not None:
+        value = ranks.total(value)
+    return Surrogate(value + constant, true)
+
+
+def hinge_surrogate(x: Tensor, true: Tensor, ignored: Tensor, per_image: bool, ranks: Ranks | None) -> Tensor:
+    """Lovasz hinge loss (N,1), or (1,) over the batch, of logits (N,1,*S) and a bool truth."""
+    with torch.no_grad():
+        sign = 2 * true.to(x.dtype) - 1
+        error = (1 - x * sign).clamp(min=0).masked_fill(ignored, 0)
+        whole = torch.int64 if x.dtype == torch.float64 else torch.int32
+        key = _bits(torch.inf, x.dtype) - error.view(whole)
+        # what is left out comes behind all others
+        key = key.masked_fill(ignored, torch.iinfo(whole).max).flatten(2)
+        rise, _, _ = _jaccard(key, true.flatten(2).to(torch.uint8), per_image, ranks)
+        value = (rise * error.flatten(2)).sum(2)
+        slope = rise * (error > 0).flatten(2) * -sign.flatten(2)
+    value = _Known.apply(x, value if per_image else value.sum(0), slope)
+    return value if ranks is None else ranks.total(value)
+
+
+class _Known(Function):
+    """A value (N,C) or (C,) whose slope (N,C,M) is known already, and is all that is kept."""
+
+    @staticmethod
+    def forward(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, _, slope = inputs
+        ctx.shape = x.shape
+        ctx.save_for_backward(slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (slope * grad.unsqueeze(-1)).view(ctx.shape), None, None
+
+
+def _bits(value: float, dtype: torch.dtype) -> int:
+    """A number as the integer with its bits: for numbers ≥ 0 these are in the same order."""
+    return int.from_bytes(struct.pack(">d" if dtype == torch.float64 else ">f", value), "big")
+
+
+def _class_keys(p: Tensor, goal: Target) -> tuple[Tensor, Tensor | None]:
+    """Whole numbers (N,C,M) that ascend as the errors in [0,1] descend, ignored pixels last.
+
+    Their lowest bit is the truth, so that one sort brings both in order, and torch sorts whole numbers in an eighth of
+    the time. A soft truth does not fit and is returned beside them.
+    """
+    whole = torch.int64 if p.dtype == torch.float64 else torch.int32
+    top = _bits(1.0, p.dtype)
+    g, counted = goal.values, ~goal.ignored
+    soft = None
+    if goal.index and not torch.compiler.is_compiling():
+        label = safe_labels(g, goal.ignore_index)
+        key = (top - p.view(whole)).mul_(2)
+        key.scatter_(1, label, (top - (1 - p.gather(1, label)).view(whole)).mul_(2).add_(counted))
+    elif goal.index or not g.is_floating_point():
+        true = (is_class(g, p.shape[1]) if goal.index else g == 1) & counted
+        key = (top - torch.where(true, 1 - p, p).view(whole)) * 2 + true
+    else:
+        soft = g.masked_fill(goal.ignored, 0).flatten(2)
+        key = (top - (p.flatten(2) - soft).abs().view(whole)).view_as(p) * 2
+    # all bits but the lowest, as what is left out is no truth
+    return key.bitwise_or_(goal.ignored.to(whole) * (torch.iinfo(whole).max - 1)).flatten(2), soft
+
+
+def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | None) -> tuple[Tensor, Tensor, Tensor]:
+    """What each error adds to the Jaccard loss of its class, once all greater errors have been made.
+
+    Args:
+        key: (N,C,M), ascending as the errors descend; without ``truth`` its lowest bit is the truth.
+        truth: (N,C,M).
+        per_image: a ranking per image and class, or per class over the batch.
+        ranks: the processes that hold the batch together.
+
+    Returns:
+        The increase (N,C,M), in that case negative where true, as the error is 1 - p there; and (N,C) or (C,): the sum
+        of the increases where true in that case, else 0; the truth.
+    """
+    n, c, m = key.shape
+    start = 0
+    if ranks is not None:
+        # each rank ranks the errors of all and takes what concerns its own: nothing travels in the backward
+        start = ranks.start(key)
+        key, truth = ranks.cat(key), None if truth is None else ranks.cat(truth)
+    if per_image:
+        increase, constant, true = _by_row(key.flatten(0, 1), None if truth is None else truth.flatten(0, 1))
+        return increase.view(n, c, m), constant.view(n, c), true.view(n, c)
+    row_truth = None if truth is None else truth.transpose(0, 1).flatten(1)
+    increase, constant, true = _by_row(key.transpose(0, 1).flatten(1), row_truth)
+    return increase.view(c, -1, m)[:, start : start + n].transpose(0, 1).contiguous(), constant, true
+
+
+def _by_row(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for rows (R,P)."""
+    rows = key.shape[0]
+    if torch.compiler.is_compiling():
+        # a number that the compiler does not know is no int
+        one_by_one = isinstance(rows, int) and rows <= _UNROLLED  # type: ignore[redundant-expr]
+    else:
+        one_by_one = key.device.type == "cpu"
+    if not one_by_one or rows == 0:
+        return _ranked(key, truth)
+    # torch sorts whole numbers by their digits in one dimension, and by comparisons in two
+    each = [_ranked(key[r], None if truth is None else truth[r]) for r in range(rows)]
+    increase, constant, true = (torch.stack(column) for column in zip(*each, strict=True))
+    return increase, constant, true
+
+
+def _ranked(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    floating = torch.float64 if key.dtype == torch.int64 else torch.float32
+    ranked, order = key.sort(-1)
+    g = ranked & 1 if truth is None else truth.gather(-1, order)
+    exact = torch.int32 if not g.is_floating_point() else g.dtype if g.device.type == "mps" else torch.float64
+    before = g.cumsum(-1, dtype=exact)
+    total = before[..., -1:] if key.shape[-1] else before.sum(-1, keepdim=True)
+    before = before - g
+    # |truth ∪ errors| and |truth \ errors| before this one; counts stay whole numbers up to here
+    union = total + (torch.arange(key.shape[-1], device=key.device, dtype=torch.int32) - before)
+    g, missed, union = g.to(floating), (total - before).to(floating), union.to(floating)
+    increase = (missed * (1 - g) + g * union) / (union * (union + 1 - g))
+    # without any truth, the first error takes the loss from 0 to 1 and the others add nothing
+    increase = torch.where(union == 0, 1, increase)
+    constant = torch.zeros_like(increase[..., :0].sum(-1))
+    if truth is None:
+        constant = (increase * g).sum(-1)
+        increase = increase * (1 - 2 * g)
+    return torch.zeros_like(increase).scatter_(-1, order, increase), constant, total.squeeze(-1).to(floating)

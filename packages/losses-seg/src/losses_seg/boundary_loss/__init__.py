@@ -1,0 +1,6 @@
+"""Contour losses: boundary (Bokhovkin and Burnaev, arXiv 1905.07852), Hausdorff distance (Karimi, arXiv 1904.10030)."""
+
+from losses_seg.boundary_loss.boundary import BoundaryLoss, boundary_loss
+from losses_seg.boundary_loss.hausdorff import HDLoss, hausdorff_loss
+
+__all__ = ["BoundaryLoss", "HDLoss", "boundary_loss", "hausdorff_loss"]

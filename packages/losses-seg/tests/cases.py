@@ -1,0 +1,318 @@
+"""The table of cases: each segmentation loss, with each option that changes what it computes."""
+
+from __future__ import annotations
+
+import torch
+
+from losses_testkit import Case, Inputs
+
+from . import oracles
+
+C, S = 4, (4, 5)
+LARGE = 10
+
+
+def _size(n, s=S):
+    """Larger images in the large batch for which memory is measured, or sums per image and class would show in it."""
+    return tuple(8 * side for side in s) if n == LARGE else s
+
+
+def _logits(generator, n, c=C, s=S):
+    return torch.randn(n, c, *_size(n, s), generator=generator, dtype=torch.float64) * 2
+
+
+def _labels(generator, n, low, high, s=S):
+    return torch.randint(low, high, (n, *_size(n, s)), generator=generator)
+
+
+def index(generator, n):
+    return Inputs(_logits(generator, n), _labels(generator, n, 0, C))
+
+
+def index_channel(generator, n):
+    """(n,1,*S) indices of 8 bits."""
+    return Inputs(_logits(generator, n), _labels(generator, n, 0, C).unsqueeze(1).to(torch.uint8))
+
+
+def few(generator, n):
+    """Indices of which two classes do not occur, in blocks."""
+    return Inputs(_logits(generator, n), _labels(generator, n, 1, C - 1)[:, ::2].repeat_interleave(2, 1))
+
+
+def volume(generator, n):
+    return Inputs(_logits(generator, n, 3, (3, 2, 4)), _labels(generator, n, 0, 3, (3, 2, 4)))
+
+
+def line(generator, n):
+    return Inputs(_logits(generator, n, 3, (11,)), _labels(generator, n, 0, 3, (11,)))
+
+
+def one_hot(generator, n):
+    labels = _labels(generator, n, 0, C)
+    return Inputs(_logits(generator, n), torch.nn.functional.one_hot(labels, C).movedim(-1, 1).contiguous())
+
+
+def soft(generator, n):
+    return Inputs(_logits(generator, n), _logits(generator, n).softmax(1))
+
+
+def multi_hot(generator, n):
+    return Inputs(_logits(generator, n), torch.randint(0, 2, (n, C, *_size(n)), generator=generator))
+
+
+def binary(generator, n):
+    return Inputs(_logits(generator, n, 1), _labels(generator, n, 0, 2))
+
+
+def binary_float(generator, n):
+    return Inputs(_logits(generator, n, 1), _labels(generator, n, 0, 2).unsqueeze(1).double())
+
+
+def plain(generator, n):
+    """Without a channel axis."""
+    return Inputs(_logits(generator, n, 1)[:, 0], _labels(generator, n, 0, 2))
+
+
+def rows(generator, n):
+    pred = torch.randn(n, C, generator=generator, dtype=torch.float64)
+    return Inputs(pred, torch.randint(0, C, (n,), generator=generator))
+
+
+def flat(values):
+    """Probabilities instead of logits."""
+
+    def make(generator, n):
+        inputs = values(generator, n)
+        return Inputs(inputs.pred.softmax(1) if inputs.pred.shape[1] > 1 else inputs.pred.sigmoid(), inputs.target)
+
+    return make
+
+
+def ignore_pixels(value=255):
+    """Ignore a part of the pixels by their labels, (N,*S) or (N,1,*S)."""
+
+    def ignore(inputs):
+        target = inputs.target.clone()
+        pixels = target.view(target.shape[0], -1)
+        pixels[0, :7] = pixels[1:, ::4] = value
+        hidden = (target == value).reshape(inputs.pred.shape[0], 1, *inputs.pred.shape[2:])
+        return Inputs(inputs.pred, target), hidden.expand(inputs.pred.shape)
+
+    return ignore
+
+
+def ignore_plain(inputs):
+    target = inputs.target.clone()
+    target[0, 0] = target[1:, :, 2] = 255
+    return Inputs(inputs.pred, target), (target == 255).reshape(inputs.pred.shape)
+
+
+def ignore_dense(inputs):
+    """Ignore whole pixels of a target of the shape of pred."""
+    target = inputs.target.clone()
+    target[0, :, 0] = target[1:, :, :, 2] = 255
+    return Inputs(inputs.pred, target), target == 255
+
+
+def ignore_elements(inputs):
+    """Ignore single channels of pixels."""
+    target = inputs.target.clone()
+    target[0, 1, 0] = target[1:, 0, :, 2] = 255
+    return Inputs(inputs.pred, target), target == 255
+
+
+def ignore_rows(inputs):
+    target = inputs.target.clone()
+    target[0] = target[2] = 255
+    return Inputs(inputs.pred, target), (target == 255).unsqueeze(1).expand(inputs.pred.shape)
+
+
+def ignore_all(value=255):
+    return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value))
+
+
+def _at(pred, target):
+    return lambda: Inputs(pred.double(), target)
+
+
+LABELS = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2]], [[2, 2, 2, 2]] * 3])
+SURE = torch.nn.functional.one_hot(LABELS, 3).movedim(-1, 1) * 2e4 - 1e4
+EDGES = {
+    "right and certain": _at(SURE, LABELS),
+    "wrong and certain": _at(-SURE, LABELS),
+    "uniform": _at(SURE * 0, LABELS),
+    "one pixel": _at(torch.randn(2, 3, 1, 1), torch.tensor([[[1]], [[0]]])),
+    "one valid pixel": _at(torch.randn(1, 3, 1, 3), torch.tensor([[[255, 1, 255]]])),
+    "one image ignored": _at(torch.randn(2, 3, 3, 4), torch.stack([LABELS[0], torch.full((3, 4), 255)])),
+}
+MASKS = torch.stack([torch.zeros(4, 4), torch.ones(4, 4), torch.eye(4)]).long()
+BINARY_EDGES = {
+    "right and certain": _at(MASKS.unsqueeze(1) * 2e4 - 1e4, MASKS),
+    "wrong and certain": _at(1e4 - MASKS.unsqueeze(1) * 2e4, MASKS),
+    "uniform": _at(torch.zeros(3, 1, 4, 4), MASKS),
+    "one image ignored": _at(torch.randn(3, 1, 4, 4), torch.stack([MASKS[2], 255 - 254 * MASKS[2], MASKS[1] * 255])),
+}
+
+INDEX = {
+    "make": index,
+    "ignore": ignore_pixels(),
+    "ignore_all": ignore_all(),
+    "edges": EDGES,
+    "saved": 1.0,
+    "saved_size": LARGE,
+}
+CHANNEL = {**INDEX, "make": index_channel}
+FEW = {**INDEX, "make": few}
+VOLUME = {**INDEX, "make": volume}
+LINE = {**INDEX, "make": line, "saved": None}
+ONE_HOT = {**INDEX, "make": one_hot, "ignore": ignore_dense}
+SOFT = {**ONE_HOT, "make": soft, "saved": 2.0}
+MULTI = {**ONE_HOT, "make": multi_hot, "ignore": ignore_elements, "edges": {}}
+BINARY = {**INDEX, "make": binary, "edges": BINARY_EDGES}
+BINARY_FLOAT = {**BINARY, "make": binary_float, "saved": 2.0}
+PLAIN = {**BINARY, "make": plain, "ignore": ignore_plain}
+GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": None}
+ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
+BATCH = {"weight": False, "why": "images share their sums"}
+MINED = {
+    "weight": False,
+    "why": "pixels compete: a weight of zero takes a pixel out of the mining",
+    "collectives": 3,  # the hardest of each rank and how many they are; the sums
+}
+WEIGHTS = [0.5, 1.0, 2.0, 0.25]
+
+
+def _case(loss, oracle, kind, id="", **options):
+    if any(isinstance(value, list | torch.Tensor) for value in options.values()):
+        kind = {**kind, "edges": {}}  # the edge inputs have another number of classes
+    settings = {name: options.pop(name) for name in list(options) if name in Case.__dataclass_fields__}
+    return Case(loss, oracle=oracle, options=options, id=id, **{**kind, **settings})
+
+
+def _dice(kind, id="", **options):
+    return _case("DiceLoss", oracles.dice, kind, id, **options)
+
+
+def _binary_dice(kind, id="", **options):
+    return _case("BinaryDiceLoss", oracles.binary_dice, kind, id, **options)
+
+
+def _generalized(kind, id="", **options):
+    return _case("GeneralizedDiceLoss", oracles.generalized_dice, kind, id, **options)
+
+
+def _lovasz(kind, id="", **options):
+    # keys are gathered, and a soft truth beside them; then the losses are summed
+    gathered = {**BATCH, "collectives": 7 if kind["make"] is soft else 5}
+    settings = {} if options.get("per_image") else gathered
+    return _case("LovaszLoss", oracles.lovasz, {**kind, **settings, "saved": 2.0}, id, **options)
+
+
+def _hinge(kind, id="", **options):
+    settings = {} if options.get("per_image") else {**BATCH, "collectives": 7}
+    return _case("LovaszHingeLoss", oracles.lovasz_hinge, {**kind, **settings}, id, **options)
+
+
+def _boundary(kind, id="", **options):
+    return _case("BoundaryLoss", oracles.boundary, kind, id, **options)
+
+
+def _hausdorff(kind, id="", **options):
+    kind = {**kind, "saved": 2.0} if kind["saved"] == 1.0 else {**kind, "saved": None}
+    return _case("HDLoss", oracles.hausdorff, kind, id, **options)
+
+
+def _ohem(kind, id="", **options):
+    return _case("OHEMCrossEntropyLoss", oracles.ohem_cross_entropy, {**kind, **MINED}, id, **options)
+
+
+def _ohem_binary(kind, id="", **options):
+    return _case("OHEMBinaryLoss", oracles.ohem_binary, {**kind, **MINED}, id, **options)
+
+
+OTHER = {"ignore": ignore_pixels(-100), "ignore_all": ignore_all(-100), "edges": {}}
+CLASS_2 = {"ignore": ignore_pixels(2), "ignore_all": ignore_all(2), "edges": {}}
+
+CASES = [
+    _dice(INDEX),
+    _dice(INDEX, "batch", per_image=False, **BATCH),
+    _dice(INDEX, "no smooth", smooth=0.0),
+    _dice(INDEX, "exponent 1.5", exponent=1.5),
+    _dice(INDEX, "naive", naive_dice=True),
+    _dice(FEW, "present", classes="present", include_background=False),
+    _dice(FEW, "present in batch", classes="present", per_image=False, **BATCH),
+    _dice(INDEX, "ids and weight", classes=[0, 3], class_weight=WEIGHTS),
+    _dice({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, class_weight=torch.tensor(WEIGHTS)),
+    _dice({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _dice(CHANNEL, "uint8"),
+    _dice(VOLUME, "3-D"),
+    _dice(LINE, "1-D"),
+    _dice(ONE_HOT, "one-hot"),
+    _dice(SOFT, "soft"),
+    _dice(SOFT, "soft naive", naive_dice=True),
+    _dice(MULTI, "multi-label", activation="sigmoid"),
+    _dice(BINARY, "one channel"),
+    _dice(BINARY_FLOAT, "one channel float", naive_dice=True),
+    _dice(GIVEN, "probabilities", activation="none"),
+    _binary_dice(BINARY),
+    _binary_dice(PLAIN, "no channel", smooth=0.5, naive_dice=True),
+    _binary_dice(BINARY_FLOAT, "float batch", per_image=False, **BATCH),
+    _binary_dice(BINARY, "present", classes="present"),
+    _generalized(INDEX),
+    _generalized(INDEX, "batch", per_image=False, **BATCH),
+    _generalized(FEW, "absent max", weight_type="simple"),
+    _generalized(FEW, "absent zero", absent="zero", smooth=0.0),
+    _generalized(FEW, "uniform", weight_type="uniform", absent="zero", include_background=False),
+    _generalized({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _generalized(VOLUME, "3-D"),
+    _generalized(SOFT, "soft"),
+    _generalized(BINARY, "one channel"),
+    _generalized(BINARY_FLOAT, "one channel float", include_background=False),
+    _lovasz(INDEX),
+    _lovasz(INDEX, "per image", per_image=True),
+    _lovasz(FEW, "few"),
+    _lovasz(FEW, "all", classes="all"),
+    _lovasz(FEW, "ids per image", classes=[0, 2], class_weight=WEIGHTS, per_image=True),
+    _lovasz({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _lovasz(CHANNEL, "uint8"),
+    _lovasz(VOLUME, "3-D"),
+    _lovasz(ONE_HOT, "one-hot"),
+    _lovasz(SOFT, "soft"),
+    _lovasz(MULTI, "multi-label", activation="sigmoid"),
+    _lovasz(BINARY, "one channel", per_image=True),
+    _lovasz(GIVEN, "probabilities", activation="none"),
+    _hinge(BINARY),
+    _hinge(PLAIN, "per image", per_image=True),
+    _hinge(BINARY_FLOAT, "float"),
+    _boundary(INDEX),
+    _boundary(FEW, "all", classes="all", theta=7),
+    _boundary(FEW, "ids", classes=[1, 0], theta0=5),
+    _boundary({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _boundary(CHANNEL, "uint8"),
+    _boundary(VOLUME, "3-D"),
+    _boundary(LINE, "1-D"),
+    _boundary(SOFT, "soft", saved=2.07),
+    _boundary(BINARY, "one channel", saved=1.25),
+    _hausdorff(INDEX),
+    _hausdorff(INDEX, "alpha", alpha=1.5, include_background=False),
+    _hausdorff(INDEX, "threshold", pred_mask="threshold"),
+    _hausdorff(INDEX, "one-sided", one_sided=True),
+    _hausdorff({**INDEX, "edges": {}}, "spacing", spacing=[0.5, 2.0]),
+    _hausdorff({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _hausdorff(VOLUME, "3-D"),
+    _hausdorff(SOFT, "soft"),
+    _hausdorff(BINARY, "one channel"),
+    _ohem(INDEX),
+    _ohem(INDEX, "five", thresh=0.2, min_kept=5),
+    _ohem(INDEX, "threshold", thresh=0.7, min_kept=1, class_weight=WEIGHTS),
+    _ohem(INDEX, "part", thresh=None, min_kept=0.3),
+    _ohem({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, thresh=None, min_kept=7),
+    _ohem(CHANNEL, "uint8", thresh=0.3, min_kept=4),
+    _ohem(VOLUME, "3-D", thresh=None, min_kept=9),
+    _ohem(ROWS, "rows", thresh=0.3, min_kept=2),
+    _ohem({**SOFT, "saved": 3.1}, "soft", thresh=None, min_kept=0.5, class_weight=WEIGHTS),
+    _ohem_binary(BINARY),
+    _ohem_binary(PLAIN, "no channel", thresh=0.4, min_kept=6),
+    _ohem_binary(MULTI, "multi-label", thresh=None, min_kept=0.2),
+    _ohem_binary(BINARY_FLOAT, "float", thresh=0.6, min_kept=3),
+]
