@@ -164,7 +164,7 @@ def _features(loss, oracle, saved):
         _case(loss, oracle, {**shared, "make": features(*MAP)}),
         _case(loss, oracle, {**shared, "make": features(*TOKENS)}, "tokens", edges={}),
         _case(loss, oracle, {**shared, "make": features(*VECTOR)}, "vectors", edges={}),
-        _case(loss, oracle, {**shared, "make": features(3, 2, 2, 3)}, "volumes", edges={}),
+        _case(loss, oracle, {**shared, "make": features(5, 2, 2, 3)}, "volumes", edges={}),
         _case(
             loss, oracle, {**shared, "make": features(*MAP)}, "normalize", normalize=True, saved=bounds["normalized"]
         ),

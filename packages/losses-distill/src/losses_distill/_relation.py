@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from losses_core import BaseLoss, examples
-from losses_core.distributed import gather_cat
+from losses_core.distributed import gather_rows
 from losses_distill._inputs import refuse_weight
 
 
@@ -38,10 +37,6 @@ class RelationLoss(BaseLoss):
         """The whole batch: what is given, or with ``sync_dist`` the rows of all ranks, in rank order."""
         if not self._synchronises():
             return Batch(student, teacher)
-        # everything in one gather; the last column tells where the own rows begin without asking the device
-        rank = dist.get_rank(self.process_group)
         number, width = student.shape
-        whole = gather_cat(torch.cat([student, teacher, student.new_full((number, 1), rank)], 1), self.process_group)
-        start = (whole[:, -1] < rank).sum()
-        own = start + torch.arange(number, device=student.device)
-        return Batch(whole[:, :width], whole[:, width:-1], own)
+        whole, start = gather_rows(torch.cat([student, teacher], 1), self.process_group)  # one gather for both
+        return Batch(whole[:, :width], whole[:, width:], start + torch.arange(number, device=student.device))

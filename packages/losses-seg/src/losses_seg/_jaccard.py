@@ -116,17 +116,19 @@ def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | 
         of the increases where true in that case, else 0; the truth.
     """
     n, c, m = key.shape
-    start = 0
     if ranks is not None:
         # each rank ranks the errors of all and takes what concerns its own: nothing travels in the backward
-        start = ranks.start(key)
-        key, truth = ranks.cat(key), None if truth is None else ranks.cat(truth)
+        key, start = ranks.rows(key)
+        truth = None if truth is None else ranks.rows(truth)[0]
     if per_image:
         increase, constant, true = _by_row(key.flatten(0, 1), None if truth is None else truth.flatten(0, 1))
         return increase.view(n, c, m), constant.view(n, c), true.view(n, c)
     row_truth = None if truth is None else truth.transpose(0, 1).flatten(1)
     increase, constant, true = _by_row(key.transpose(0, 1).flatten(1), row_truth)
-    return increase.view(c, -1, m)[:, start : start + n].transpose(0, 1).contiguous(), constant, true
+    increase = increase.view(c, -1, m)
+    if ranks is not None:
+        increase = increase.index_select(1, start + torch.arange(n, device=key.device))
+    return increase.transpose(0, 1).contiguous(), constant, true
 
 
 def _by_row(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -46,7 +46,7 @@ def hardest(loss: Tensor, valid: Tensor, by: Rule) -> Tensor:
     if by.ranks is not None:
         if isinstance(by.min_kept, int) and by.min_kept < ranked.shape[0]:
             ranked = ranked.topk(by.min_kept, sorted=False).values
-        ranked = by.ranks.cat(ranked)
+        ranked, _ = by.ranks.rows(ranked)
     size = ranked.shape[0]
     if size == 0 or (isinstance(by.min_kept, int) and by.min_kept > size):
         return loss.new_full((), -torch.inf)

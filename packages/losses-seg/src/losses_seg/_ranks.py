@@ -6,11 +6,10 @@ import dataclasses
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from losses_core import BaseLoss
-from losses_core.distributed import all_reduce_sum, gather_cat
+from losses_core.distributed import all_reduce_sum, gather_rows
 from losses_core.utils.weight_reduce import Pending
 
 
@@ -24,14 +23,9 @@ class Ranks:
         """Sum over the ranks; averaged over the ranks, its gradient is that of the whole."""
         return all_reduce_sum(tensor, self.group)
 
-    def cat(self, tensor: Tensor) -> Tensor:
-        """All ranks' rows."""
-        return gather_cat(tensor, self.group)
-
-    def start(self, rows: Tensor) -> int:
-        """Where the rows of this rank begin among all."""
-        own = torch.tensor([rows.shape[0]], device=rows.device)
-        return int(self.cat(own)[: dist.get_rank(self.group)].sum())
+    def rows(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """All ranks' rows, and the index of the first own one."""
+        return gather_rows(tensor, self.group)
 
 
 class BatchLevel(BaseLoss):

@@ -64,6 +64,26 @@ class DistributedContract:
             actual = torch.cat([result["pred"][index] for result in results]) / len(sizes)
             close(actual, expected)
 
+    def test_several_ranks_run_compiled_in_one_graph(self, case: Case) -> None:
+        if not case.distributed:
+            pytest.skip(case.why)
+        if case.id and case.collectives == 1:
+            pytest.skip("the step over the ranks is that of the loss with its default options")
+        inputs = case.inputs(5)
+        loss = case.build()
+        state = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
+        value, gradients = run(loss, prepared(inputs))
+        config = case.build(sync_dist=True).to_config()
+        jobs = [
+            {"config": config, "state": state, "inputs": shard, "keywords": {}, "compiled": True}
+            for shard in shards(inputs, (3, 2))
+        ]
+        results = pool().run("losses_testkit.jobs:run_loss", jobs)
+        for result in results:
+            close(result["value"], value)
+        for index, expected in enumerate(gradients):
+            close(torch.cat([result["pred"][index] for result in results]) / 2, expected)
+
     def test_avg_factor_is_summed_over_the_ranks(self, case: Case) -> None:
         if not case.distributed or not case.avg_factor:
             pytest.skip(case.why or "takes no avg_factor")

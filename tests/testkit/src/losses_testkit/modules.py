@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,9 +67,10 @@ class ModuleContract:
             moved = getattr(case.build(), move)()
             _same_result(moved, case.build(), case, torch.float64)
 
-    def test_ddp(self, case: Case, tmp_path: Path) -> None:
+    def test_ddp(self, case: Case) -> None:
         inputs = prepared(case.inputs(3), torch.float32)
-        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+        alone: dict[str, Any] = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1}
+        torch.distributed.init_process_group("gloo", **alone, timeout=timedelta(seconds=60))
         try:
             model = nn.parallel.DistributedDataParallel(_Model(case.build()))
             value = model(inputs.pred, inputs.target, inputs.call)
