@@ -11,12 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import distributed_c10d
 
-
-def _group(name: str) -> Any:
-    # operators take no process group, so its name travels instead
-    return distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]
+from losses_core.distributed import named_group
 
 
 @torch.library.custom_op(
@@ -24,7 +20,7 @@ def _group(name: str) -> Any:
 )
 def gather_rows(own: Tensor, group: str) -> tuple[Tensor, Tensor]:
     """The rows (ΣN,…) of all ranks, and the place of the first own one."""
-    handle = _group(group)
+    handle = named_group(group)
     number = torch.tensor([own.shape[0]], device=own.device)
     numbers = [torch.empty_like(number) for _ in range(dist.get_world_size(handle))]
     dist.all_gather(numbers, number, group=handle)
@@ -46,7 +42,7 @@ def gather_rows(own: Tensor, group: str) -> tuple[Tensor, Tensor]:
 def sum_own_rows(rows: Tensor, start: Tensor, number: int, group: str) -> Tensor:
     """The own rows of the sum over the ranks: the way back of a gradient."""
     total = rows.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total, group=_group(group))
+    dist.all_reduce(total, group=named_group(group))
     return total.index_select(0, start + torch.arange(number, device=rows.device))
 
 

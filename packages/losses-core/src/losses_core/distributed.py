@@ -19,7 +19,7 @@ from losses_core.utils.weight_reduce import Pending
 
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
 
-__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "gather_rows", "reduce_mean", "world_size"]
+__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "gather_rows", "group_name", "named_group", "reduce_mean", "world_size"]
 
 
 def world_size(group: ProcessGroup | None = None) -> int:
@@ -109,9 +109,25 @@ def gather_rows(tensor: Tensor, group: ProcessGroup | None = None) -> tuple[Tens
         return tensor, torch.zeros((), dtype=torch.int64, device=tensor.device)
     from losses_core import _gather
 
-    handle: Any = group or dist.group.WORLD
-    rows, start = _gather.gather_rows(tensor, handle.group_name)
+    rows, start = _gather.gather_rows(tensor, group_name(group))
     return rows, start
+
+
+def group_name(group: ProcessGroup | None = None) -> str:
+    """The name of a process group, for a custom operator: operators take no groups.
+
+    Args:
+        group: a process group; None: the default one.
+    """
+    handle: Any = group or dist.group.WORLD
+    return str(handle.group_name)
+
+
+def named_group(name: str) -> ProcessGroup:
+    """The process group with that name."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]
 
 
 class _AllReduceSum(Function):
@@ -170,7 +186,9 @@ def _summed(pendings: list[Pending], group: ProcessGroup | None) -> list[Pending
     own = [p.numerator.detach().to(dtype) for p in pendings]
     for pending in pendings:
         denominator = 0.0 if pending.denominator is None else pending.denominator
-        own.append(torch.as_tensor(denominator, dtype=dtype, device=device))
+        if not isinstance(denominator, Tensor):  # a size that a compiler does not know makes no torch.tensor
+            denominator = torch.full((), denominator, dtype=dtype, device=device)
+        own.append(denominator.to(dtype))
     total = torch.stack(own)
     dist.all_reduce(total, group=group)
     ranks, result = world_size(group), []

@@ -11,9 +11,11 @@ import warnings
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from losses_core.distributed import group_name
 from losses_core.errors import InputError
 from losses_core.utils.weight_reduce import Group
 from losses_distill import _opaque
@@ -176,16 +178,15 @@ class MemoryBank(_Memory):
         chosen, settings = (positive, negative, own), (temperature, eps, group)
         of_student, first = self.scores(batch.part(student), stored[0], *chosen, log_z[0], *settings)
         of_teacher, second = self.scores(batch.part(teacher), stored[1], *chosen, log_z[1], *settings)
-        if self.training and student.shape[0]:
+        if self.training:
             self.update(student.detach(), teacher.detach(), sample_idx, momentum, torch.stack((first, second)))
         return of_student + of_teacher
 
     def scores(self, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
         if self.training and torch.compiler.is_compiling():
             *plain, group = arguments
-            if group is not None:  # a process group is no argument of an operator
-                return _uncompiled(x, *arguments)  # type: ignore[no-any-return]
-            value, log_z, _ = _opaque.noise_contrast(x, *plain)
+            name = None if group is None else group_name(group.handle)
+            value, log_z, _ = _opaque.noise_contrast(x, *plain, name)
             return value, log_z
         return noise_contrast(x, *arguments)
 
@@ -194,7 +195,7 @@ class MemoryBank(_Memory):
         """Move the rows of this batch towards its features, and keep the first log Z; nothing that is not finite."""
         # of samples that show one image the last is stored: with one value per row any order of writing gives the same
         order = torch.arange(index.shape[0], device=index.device)
-        last = torch.where(index.unsqueeze(1) == index, order, 0).amax(1)
+        last = F.pad(torch.where(index.unsqueeze(1) == index, order, 0), (0, 1)).amax(1)  # of no rows too
         for rows, new in ((self.student, student), (self.teacher, teacher)):
             old = rows[index]
             moved = unit(momentum * old + (1 - momentum) * new[last].to(rows.dtype))
@@ -207,11 +208,6 @@ class LazyMemoryBank(_LazyMemory, MemoryBank):
     """`MemoryBank` of the width of the first features."""
 
     cls_to_become = MemoryBank
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _uncompiled(*arguments: Any) -> tuple[Tensor, Tensor]:
-    return noise_contrast(*arguments)
 
 
 def same_image(sample_idx: Tensor | None) -> Tensor | None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losses_core.distributed import named_group
+from losses_core.utils.weight_reduce import Group
 from losses_distill._contrast import noise_contrast_with_derivative, queue_scores_with_derivative
 
 _Results = tuple[Tensor, ...]
@@ -37,7 +39,7 @@ def _(x: Tensor, keys: Tensor, bias: Tensor, same: Tensor | None, temperature: f
     mutates_args=(),
     schema=(
         "(Tensor x, Tensor bank, Tensor positive, Tensor negative, Tensor? own, Tensor log_z, float temperature, "
-        "float eps) -> (Tensor, Tensor, Tensor)"
+        "float eps, str? group) -> (Tensor, Tensor, Tensor)"
     ),
 )
 def noise_contrast(
@@ -49,9 +51,11 @@ def noise_contrast(
     log_z: Tensor,
     temperature: float,
     eps: float,
+    group: str | None,
 ) -> _Results:
-    """Value, log Z and derivative of `_contrast.noise_contrast`."""
-    return noise_contrast_with_derivative(x, bank, positive, negative, own, log_z, temperature, eps, None)
+    """Value, log Z and derivative of `_contrast.noise_contrast`; the group by its name."""
+    ranks = None if group is None else Group(named_group(group))
+    return noise_contrast_with_derivative(x, bank, positive, negative, own, log_z, temperature, eps, ranks)
 
 
 @noise_contrast.register_fake

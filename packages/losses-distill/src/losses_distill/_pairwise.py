@@ -14,32 +14,32 @@ class _SquaredDistances(Function):
     """(N,N) from (N,D). Keeps x."""
 
     @staticmethod
-    def forward(x: Tensor, eps: float, wide: bool) -> Tensor:
+    def forward(x: Tensor, wide: bool) -> Tensor:
         centred = _centred(x.double() if wide and x.device.type != "mps" else x)
         product = centred @ centred.T
         square = product.diagonal()
         sums = square.unsqueeze(0) + square.unsqueeze(1)
         distances = torch.add(sums, product, alpha=-2)
         # equal rows differ by rounding here, and would have a direction of rounding errors
-        least = (sums * (8 * torch.finfo(sums.dtype).eps)).clamp(min=eps)
-        return torch.where(distances <= least, 0, distances).to(x.dtype)
+        rounding = sums * (8 * torch.finfo(sums.dtype).eps)
+        return torch.where(distances <= rounding, 0, distances).to(x.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float, bool], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         weight = grad + grad.T
         # 2 Σ_j w_ij (x_i - x_j); the mean cancels in exact arithmetic, and costs digits in floating point
         x = _centred(x)
-        return torch.addmm(weight.sum(1, keepdim=True) * x, weight, x, beta=2, alpha=-2), None, None
+        return torch.addmm(weight.sum(1, keepdim=True) * x, weight, x, beta=2, alpha=-2), None
 
 
 def _centred(x: Tensor) -> Tensor:
     """x minus its batch mean: |a|² + |b|² - 2ab errs by hundreds of per cent on features with an offset."""
-    return x - x.mean(0, keepdim=True) if x.shape[0] else x
+    return x - x.mean(0, keepdim=True)
 
 
 def squared_distances(x: Tensor, eps: float, *, wide: bool = False) -> Tensor:
@@ -51,4 +51,5 @@ def squared_distances(x: Tensor, eps: float, *, wide: bool = False) -> Tensor:
         wide: form the product in float64 where the device has it: for what divides by distances, and so sees how the
             digits of close rows blur.
     """
-    return _SquaredDistances.apply(x, eps, wide)  # type: ignore[no-any-return]
+    distances: Tensor = _SquaredDistances.apply(x, wide)
+    return distances.masked_fill(distances <= eps, 0)

@@ -52,6 +52,7 @@ def run_loss(
         if isinstance(module, BaseLoss):
             module.process_group = group
     inputs = prepared(inputs)
+    torch._dynamo.reset()  # what other losses of this process were compiled for
     function = torch.compile(loss, fullgraph=True, backend="aot_eager") if compiled else loss
     torch.manual_seed(0)
     # a compiler looks into functions that are exchanged for others, and would trace the counting

@@ -180,10 +180,10 @@ def shape(name: str, value: Tensor, *allowed: Sequence[int | str], reference: st
             ...
         losses_core.errors.InputError: expected target of shape (2, 4) for pred (2, 5, 4); got (2, 3).
     """
-    shapes = [tuple(s) for s in allowed]
-    if tuple(value.shape) in shapes:
+    # size by size, as a compiler that knows some sizes and not others compares tuples by what they are made of
+    if any(len(s) == value.ndim and all(a == b for a, b in zip(s, value.shape, strict=True)) for s in allowed):
         return
-    shown = [str(s) for s in dict.fromkeys(shapes)]
+    shown = [str(tuple(s)) for s in dict.fromkeys(tuple(s) for s in allowed)]
     listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
     context = f" for {reference}" if reference else ""
     raise InputError(f"expected {name} of shape {listed}{context}; got {tuple(value.shape)}.")

@@ -50,7 +50,7 @@ def _scaled_distances(x: Tensor, eps: float, squared: bool, l2_normalize: bool) 
     if not squared:
         zero = distances == 0
         distances = torch.where(zero, 0, torch.where(zero, 1, distances).sqrt())
-    mean = distances.sum() / max(n * (n - 1), 1)
+    mean = distances.sum() / torch.sym_max(n * (n - 1), 1)
     return distances / torch.where(mean == 0, 1, mean)
 
 
@@ -80,21 +80,18 @@ def rkd_angle_loss(
 
 def _angles(batch: Batch, eps: float, l2_normalize: bool, chunk_size: int | None) -> Tensor:
     student, teacher = (unit(x) if l2_normalize else x for x in batch[:2])
-    n = student.shape[0]
-    if chunk_size is None:
-        chunk_size = max(1, _TRIPLES // max(n * n, 1))
     ours, theirs = squared_distances(student, eps, wide=True), squared_distances(teacher, eps, wide=True)
-    value: Tensor = _Angles.apply(batch.part(ours), ours, batch.part(theirs), theirs, chunk_size)
+    value: Tensor = _Angles.apply(ours, theirs, batch.own, chunk_size)
     return value
 
 
 class _Side:
     """Squared distances of one network: of the vertices (n,N), and of all pairs (N,N)."""
 
-    def __init__(self, near: Tensor, far: Tensor) -> None:
-        self.near, self.far = near, far
+    def __init__(self, far: Tensor, vertices: Tensor | None) -> None:
+        self.near, self.far = far if vertices is None else far.index_select(0, vertices), far
         # 1/distance, 0 where the distance is
-        self.inverse = torch.where(near == 0, torch.inf, near).rsqrt()
+        self.inverse = torch.where(self.near == 0, torch.inf, self.near).rsqrt()
 
     def cosines(self, chunk: slice) -> Tensor:
         """(vertices, N, N): (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk) at the vertices j; 0 beside a distance of 0."""
@@ -107,10 +104,10 @@ class _Angles(Function):
     """Keeps the matrices of squared distances; the cosines are computed anew, chunk by chunk."""
 
     @staticmethod
-    def forward(near: Tensor, far: Tensor, near_t: Tensor, far_t: Tensor, chunk_size: int) -> Tensor:
-        ours, theirs = _Side(near, far), _Side(near_t, far_t)
-        sums = [near.new_zeros(0)]
-        for chunk in _chunks(near.shape[0], chunk_size):
+    def forward(far: Tensor, far_t: Tensor, vertices: Tensor | None, chunk_size: int | None) -> Tensor:
+        ours, theirs = _Side(far, vertices), _Side(far_t, vertices)
+        sums = [far.new_zeros(0)]
+        for chunk in _chunks(ours.near, chunk_size):
             gap = ours.cosines(chunk) - theirs.cosines(chunk)
             slope = gap.clamp(-1, 1)
             sums.append((slope * (gap - 0.5 * slope)).sum((1, 2)))
@@ -123,10 +120,10 @@ class _Angles(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        near, far, near_t, far_t = ctx.saved_tensors
-        ours, theirs = _Side(near, far), _Side(near_t, far_t)
-        grad_near, grad_far = [near.new_zeros(0, near.shape[1])], torch.zeros_like(far)
-        for chunk in _chunks(near.shape[0], ctx.chunk_size):
+        far, far_t, vertices = ctx.saved_tensors
+        ours, theirs = _Side(far, vertices), _Side(far_t, vertices)
+        grad_near, grad_far = [far[:0]], torch.zeros_like(far)
+        for chunk in _chunks(ours.near, ctx.chunk_size):
             cosines, inverse = ours.cosines(chunk), ours.inverse[chunk]
             slope = (cosines - theirs.cosines(chunk)).clamp(-1, 1) * grad[chunk].reshape(-1, 1, 1)
             along = (slope * cosines).sum(2) * inverse * inverse
@@ -134,13 +131,16 @@ class _Angles(Function):
             # each pair (i,k) comes twice, so the derivatives of its two sides are one row sum
             grad_near.append(slope.sum(2) - along)
             grad_far = grad_far - 0.5 * slope.sum(0)
-        return torch.cat(grad_near), grad_far, None, None, None
+        near = torch.cat(grad_near)
+        return grad_far + near if vertices is None else grad_far.index_add(0, vertices, near), None, None, None
 
 
-def _chunks(number: int, size: int) -> list[slice]:
+def _chunks(near: Tensor, size: int | None) -> list[slice]:
     if torch.compiler.is_compiling():
         # the compiler fuses the sums and holds no N³; a loop would be compiled anew for each batch size
         return [slice(None)]
+    number, others = near.shape
+    size = size or max(1, _TRIPLES // max(others * others, 1))
     return [slice(start, start + size) for start in range(0, number, size)]
 
 
