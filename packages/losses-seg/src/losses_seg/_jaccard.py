@@ -12,8 +12,6 @@ from losses_core.utils.autograd import Function
 from losses_seg._ranks import Ranks
 from losses_seg._targets import Target, is_class, safe_labels
 
-_UNROLLED = 64  # rows that compiled code sorts one by one
-
 
 class Surrogate(NamedTuple):
     """The loss of each class, (N,C), or (C,) over the batch, and the amount of truth it is about."""
@@ -133,30 +131,28 @@ def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | 
 
 def _by_row(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The same for rows (R,P)."""
-    rows = key.shape[0]
-    if torch.compiler.is_compiling():
-        # a number that the compiler does not know is no int
-        one_by_one = isinstance(rows, int) and rows <= _UNROLLED  # type: ignore[redundant-expr]
-    else:
-        one_by_one = key.device.type == "cpu"
-    if not one_by_one or rows == 0:
-        return _ranked(key, truth)
-    # torch sorts whole numbers by their digits in one dimension, and by comparisons in two
-    each = [_ranked(key[r], None if truth is None else truth[r]) for r in range(rows)]
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        from losses_seg import _opaque  # registering an operator takes milliseconds
+
+        return _increase(*_opaque.sort_rows(key), truth)
+    if key.device.type != "cpu" or key.shape[0] == 0:
+        return _increase(*key.sort(-1), truth)
+    # row by row: torch sorts whole numbers by their digits in one dimension, and by comparisons in two
+    each = [_increase(*key[r].sort(), None if truth is None else truth[r]) for r in range(key.shape[0])]
     increase, constant, true = (torch.stack(column) for column in zip(*each, strict=True))
     return increase, constant, true
 
 
-def _ranked(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    floating = torch.float64 if key.dtype == torch.int64 else torch.float32
-    ranked, order = key.sort(-1)
+def _increase(ranked: Tensor, order: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for sorted keys and where each stood, (R,P) or (P,)."""
+    floating = torch.float64 if ranked.dtype == torch.int64 else torch.float32
     g = ranked & 1 if truth is None else truth.gather(-1, order)
     exact = torch.int32 if not g.is_floating_point() else g.dtype if g.device.type == "mps" else torch.float64
     before = g.cumsum(-1, dtype=exact)
-    total = before[..., -1:] if key.shape[-1] else before.sum(-1, keepdim=True)
+    total = g.sum(-1, keepdim=True, dtype=exact)  # not the last of the above, as there may be none
     before = before - g
     # |truth ∪ errors| and |truth \ errors| before this one; counts stay whole numbers up to here
-    union = total + (torch.arange(key.shape[-1], device=key.device, dtype=torch.int32) - before)
+    union = total + (torch.arange(ranked.shape[-1], device=ranked.device, dtype=torch.int32) - before)
     g, missed, union = g.to(floating), (total - before).to(floating), union.to(floating)
     increase = (missed * (1 - g) + g * union) / (union * (union + 1 - g))
     # without any truth, the first error takes the loss from 0 to 1 and the others add nothing

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses_core.distributed import group_name
 from losses_core.errors import InputError
 from losses_core.utils.autograd import Function
 from losses_seg._ranks import Ranks
@@ -42,22 +43,28 @@ def hardest(loss: Tensor, valid: Tensor, by: Rule) -> Tensor:
 
     The one step in which all elements of a batch meet. Its shapes do not depend on what they hold.
     """
-    ranked = torch.where(valid, loss, -torch.inf).flatten()
-    if by.ranks is not None:
-        if isinstance(by.min_kept, int) and by.min_kept < ranked.shape[0]:
-            ranked = ranked.topk(by.min_kept, sorted=False).values
-        ranked, _ = by.ranks.rows(ranked)
-    size = ranked.shape[0]
-    if size == 0 or (isinstance(by.min_kept, int) and by.min_kept > size):
+    own = torch.where(valid, loss, -torch.inf).flatten()
+    if by.ranks is None:
+        return kth_largest(own, by.min_kept)
+    from losses_seg import _opaque  # registering an operator takes milliseconds
+
+    part = by.min_kept if isinstance(by.min_kept, float) else None
+    number = by.min_kept if isinstance(by.min_kept, int) else None
+    limit: Tensor = _opaque.kth_largest_of_all(own, number, part, group_name(by.ranks.group))
+    return limit
+
+
+def kth_largest(loss: Tensor, min_kept: int | float) -> Tensor:
+    """The K-th largest of a row, in which -inf is no loss; -inf where there are no more than K."""
+    size = loss.shape[0]
+    if size == 0 or (isinstance(min_kept, int) and min_kept > size):
         return loss.new_full((), -torch.inf)
-    if isinstance(by.min_kept, int):
-        return ranked.topk(by.min_kept, sorted=False).values.amin()
+    if isinstance(min_kept, int):
+        return loss.topk(min_kept, sorted=False).values.amin()
     # K depends on how many are valid: it is looked up among the most that there can be
-    # a size that a compiler does not know is no int
-    most = math.ceil(by.min_kept * size) if isinstance(size, int) else size  # type: ignore[redundant-expr]
     exact = torch.float32 if loss.device.type == "mps" else torch.float64
-    k = ((ranked != -torch.inf).sum().to(exact) * by.min_kept).ceil().long()
-    return ranked.topk(most).values.gather(0, (k - 1).clamp(min=0).unsqueeze(0)).squeeze(0)
+    k = ((loss != -torch.inf).sum().to(exact) * min_kept).ceil().long()
+    return loss.topk(math.ceil(min_kept * size)).values.gather(0, (k - 1).clamp(min=0).unsqueeze(0)).squeeze(0)
 
 
 def kept(loss: Tensor, valid: Tensor, limit: Tensor, floor: float) -> Tensor:
