@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -69,7 +70,9 @@ class Distillation(Task):
         bars = axes.barh(list(named), list(named.values()), color=[COLOURS[0], COLOURS[2], COLOURS[1]])
         axes.bar_label(bars, [f"{value:.1%}" for value in named.values()], padding=4, color=INK)
         lowest = min(named.values())
-        axes.set(xlim=(lowest - 0.1, 1.0), title="what the teacher is worth")
+        axes.set(xlim=(lowest - 0.05, 1.02), title="what the teacher is worth")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.grid(visible=False)
         axes.invert_yaxis()
 
     @torch.no_grad()

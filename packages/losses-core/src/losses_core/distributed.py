@@ -19,7 +19,16 @@ from losses_core.utils.weight_reduce import Pending
 
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
 
-__all__ = ["all_reduce_sum", "finish_all", "gather_cat", "gather_rows", "group_name", "named_group", "reduce_mean", "world_size"]
+__all__ = [
+    "all_reduce_sum",
+    "finish_all",
+    "gather_cat",
+    "gather_rows",
+    "group_name",
+    "named_group",
+    "reduce_mean",
+    "world_size",
+]
 
 
 def world_size(group: ProcessGroup | None = None) -> int:

@@ -231,7 +231,8 @@ def in_batch(
         scores = scores.masked_fill(same, -torch.inf)
     if temperature < 0.04:
         # logsumexp looks at the number of rows, which a compiler does not know where they were gathered
-        return pair, *(pair - scores.log_softmax(axis).diagonal() for axis in (1, 0))
+        of_student, of_teacher = (pair - scores.log_softmax(axis).diagonal() for axis in (1, 0))
+        return pair, of_student, of_teacher
     # scores lie within ±1/τ: one exponential serves both directions, and none can overflow or vanish
     weight = (scores - 1 / temperature).exp()
     return pair, weight.sum(1).log() + 1 / temperature, weight.sum(0).log() + 1 / temperature

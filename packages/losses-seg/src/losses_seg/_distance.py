@@ -81,7 +81,7 @@ def is_spacing(value: object, dims: int | None = None) -> bool:
         )
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return bool(0 < value < math.inf)  # math.isfinite takes no number that a compiler left open
+    return 0 < float(value) < math.inf  # math.isfinite takes no number that a compiler left open
 
 
 def _steps(spacing: float | Sequence[float] | None, dims: int) -> list[float]:

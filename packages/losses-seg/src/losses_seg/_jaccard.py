@@ -134,7 +134,8 @@ def _by_row(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         from losses_seg import _opaque  # registering an operator takes milliseconds
 
-        return _increase(*_opaque.sort_rows(key), truth)
+        ranked, order = _opaque.sort_rows(key)
+        return _increase(ranked, order, truth)
     if key.device.type != "cpu" or key.shape[0] == 0:
         return _increase(*key.sort(-1), truth)
     # row by row: torch sorts whole numbers by their digits in one dimension, and by comparisons in two
