@@ -131,11 +131,40 @@ MAP_EDGES = {
 }
 
 KD = {"make": logits(), "edges": LOGIT_EDGES, "saved": 2.0}
+
+
+def sent_moments(inputs, sizes):
+    """Sums of both classes and of rows, then three sums of each class; the gradient of both comes back."""
+    classes = inputs.pred.shape[-1]
+    there = [(2 * classes + 3) * 8, 3 * classes * 8]
+    return there, there[::-1]
+
+
+def sent_rows(width=None, *more):
+    """How many rows, and the rows of student and teacher, whose gradient comes back; ``more`` before the sums."""
+
+    def sent(inputs, sizes):
+        both = sum(x[0].numel() for x in (inputs.pred, inputs.target)) if width is None else 2 * width
+        numbers = [part(sizes) if callable(part) else part for part in more]
+        return [8, max(sizes) * both * 8, *numbers, 16], [sum(sizes) * both * 8]
+
+    return sent
+
+
+def _own_images(sizes):
+    return max(sizes) * 8
+
+
+def _log_z(sizes):
+    """A logarithm and a count from each rank."""
+    return len(sizes) * 2 * 8
+
+
 RELATION = {
     "make": features(7, teacher=(5,)),
     "weight": False,
     "edges": ROW_EDGES,
-    "collectives": 3,
+    "sent": sent_rows(),
     "why": "samples are compared with each other",
 }
 FIRST_ORDER = {
@@ -253,7 +282,7 @@ CASES = [
                 "edges": LOGIT_EDGES if not options.get("class_dim") else {},
                 "weight": False,
                 "avg_factor": False,
-                "collectives": 2,
+                "sent": sent_moments,
                 "why": "one number for the batch: no weight, no denominator",
             },
             id,
@@ -322,14 +351,14 @@ CASES = [
     _case(
         "CRDLoss",
         oracles.crd,
-        {**RELATION, **FIRST_ORDER, "make": same_images, "edges": {}, "collectives": 5},
+        {**RELATION, **FIRST_ORDER, "make": same_images, "edges": {}, "sent": sent_rows(None, 8, _own_images)},
         "same images",
         neg_num=12,
     ),
     _case(
         "CRDLoss",
         oracles.crd,
-        {**RELATION, **FIRST_ORDER, "make": features(7, teacher=(5,)), "edges": {}},
+        {**RELATION, **FIRST_ORDER, "make": features(7, teacher=(5,)), "edges": {}, "sent": sent_rows(3)},
         "heads",
         neg_num=12,
         student_channels=7,
@@ -344,7 +373,7 @@ CASES = [
             **FIRST_ORDER,
             "make": bank_inputs,
             "edges": {},
-            "collectives": 7,
+            "sent": sent_rows(None, 8, _own_images, _log_z, _log_z),
             "draws": True,
             "gradcheck": False,
             "why": "Z of the first batch counts as a constant, and a bank has no second derivative",

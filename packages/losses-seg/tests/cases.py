@@ -173,11 +173,54 @@ BINARY_FLOAT = {**BINARY, "make": binary_float, "saved": 2.0}
 PLAIN = {**BINARY, "make": plain, "ignore": ignore_plain}
 GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": None}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
-BATCH = {"weight": False, "why": "images share their sums"}
+
+
+def _sizes(inputs, sizes):
+    """Number of classes, and of pixels of the largest part: every rank sends as much."""
+    pixels = inputs.pred[0, 0].numel()
+    return inputs.pred.shape[1], max(sizes) * pixels
+
+
+def sent_overlap(inputs, sizes):
+    """Three sums and a count of each class, there and back."""
+    classes, _ = _sizes(inputs, sizes)
+    return [4 * classes * 8], [4 * classes * 8]
+
+
+def sent_keys(inputs, sizes):
+    """How many rows; a key for each class and pixel; then the loss of each class, there and back."""
+    classes, pixels = _sizes(inputs, sizes)
+    return [8, classes * pixels * 8, classes * 8], [classes * 8]
+
+
+def sent_soft_keys(inputs, sizes):
+    (*gathered, summed), back = sent_keys(inputs, sizes)
+    return [*gathered, *gathered, summed], back
+
+
+def sent_hinge_keys(inputs, sizes):
+    """A byte of truth beside each key."""
+    _, pixels = _sizes(inputs, sizes)
+    return [8, pixels * 8, 8, pixels, 8], [8]
+
+
+def _sent_hardest(min_kept, *, classes):
+    """How many losses, and those that may be among the hardest; numerator and denominator.
+
+    With ``classes``, each class of a pixel has a loss of its own.
+    """
+
+    def sent(inputs, sizes):
+        elements = max(sizes) * (inputs.pred[0] if classes else inputs.pred[0, 0]).numel()
+        return [8, (min(min_kept, elements) if isinstance(min_kept, int) else elements) * 8, 16], []
+
+    return sent
+
+
+BATCH = {"weight": False, "why": "images share their sums", "sent": sent_overlap}
 MINED = {
     "weight": False,
     "why": "pixels compete: a weight of zero takes a pixel out of the mining",
-    "collectives": 3,  # the hardest of each rank and how many they are; the sums
 }
 WEIGHTS = [0.5, 1.0, 2.0, 0.25]
 
@@ -202,14 +245,14 @@ def _generalized(kind, id="", **options):
 
 
 def _lovasz(kind, id="", **options):
-    # keys are gathered, and a soft truth beside them; then the losses are summed
-    gathered = {**BATCH, "collectives": 7 if kind["make"] is soft else 5}
-    settings = {} if options.get("per_image") else gathered
+    settings = (
+        {} if options.get("per_image") else {**BATCH, "sent": sent_soft_keys if kind["make"] is soft else sent_keys}
+    )
     return _case("LovaszLoss", oracles.lovasz, {**kind, **settings, "saved": 2.0}, id, **options)
 
 
 def _hinge(kind, id="", **options):
-    settings = {} if options.get("per_image") else {**BATCH, "collectives": 7}
+    settings = {} if options.get("per_image") else {**BATCH, "sent": sent_hinge_keys}
     return _case("LovaszHingeLoss", oracles.lovasz_hinge, {**kind, **settings}, id, **options)
 
 
@@ -223,11 +266,13 @@ def _hausdorff(kind, id="", **options):
 
 
 def _ohem(kind, id="", **options):
-    return _case("OHEMCrossEntropyLoss", oracles.ohem_cross_entropy, {**kind, **MINED}, id, **options)
+    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=False)}
+    return _case("OHEMCrossEntropyLoss", oracles.ohem_cross_entropy, kind, id, **options)
 
 
 def _ohem_binary(kind, id="", **options):
-    return _case("OHEMBinaryLoss", oracles.ohem_binary, {**kind, **MINED}, id, **options)
+    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=True)}
+    return _case("OHEMBinaryLoss", oracles.ohem_binary, kind, id, **options)
 
 
 OTHER = {"ignore": ignore_pixels(-100), "ignore_all": ignore_all(-100), "edges": {}}

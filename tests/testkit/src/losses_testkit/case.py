@@ -25,6 +25,11 @@ class Inputs:
     call: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def one_sum(inputs: Inputs, sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """What most losses send: one numerator and one denominator in float64, forward only."""
+    return [16], []
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One loss with one set of options, as an entry of a package's table of cases.
@@ -54,7 +59,8 @@ class Case:
         stateful: a call in training mode changes the result of the next one.
         draws: a call takes numbers from torch's global generator.
         distributed: whether ``sync_dist`` makes it exact over several ranks.
-        collectives: how many collectives a forward with ``sync_dist`` takes. None: not fixed.
+        sent: ``sent(inputs, sizes)`` gives the bytes that a rank sends with ``sync_dist`` in each collective of the
+            forward and of the backward, where the ranks hold ``sizes`` rows of the float64 inputs.
         why: the reason for every switch that is off.
     """
 
@@ -79,7 +85,7 @@ class Case:
     stateful: bool = False
     draws: bool = False
     distributed: bool = True
-    collectives: int | None = 1
+    sent: Callable[[Inputs, tuple[int, ...]], tuple[list[int], list[int]]] = one_sum
     why: str = ""
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses_core.utils.precision import map_tensors
-from losses_testkit.case import Case, Inputs
+from losses_testkit.case import Case, Inputs, one_sum
 from losses_testkit.ranks import pool
 from losses_testkit.runs import prepared, run
 
@@ -54,8 +54,8 @@ class DistributedContract:
         results = pool().run("losses_testkit.jobs:run_loss", jobs)
         for result in results:
             close(result["value"], value)
-            if case.collectives is not None:
-                assert len(result["forward"]) == case.collectives, result["forward"]
+            sent = tuple([number for _, number in result[way]] for way in ("forward", "backward"))
+            assert sent == case.sent(inputs, sizes)
         averaged = [torch.stack(parts).mean(0) for parts in zip(*(r["learned"] for r in results), strict=True)]
         for actual, expected in zip(averaged, learned, strict=True):
             close(actual, expected)
@@ -67,7 +67,7 @@ class DistributedContract:
     def test_several_ranks_run_compiled_in_one_graph(self, case: Case) -> None:
         if not case.distributed:
             pytest.skip(case.why)
-        if case.id and case.collectives == 1:
+        if case.id and case.sent is one_sum:
             pytest.skip("the step over the ranks is that of the loss with its default options")
         inputs = case.inputs(5)
         loss = case.build()
