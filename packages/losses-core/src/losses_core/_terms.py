@@ -13,7 +13,8 @@ class LossTerms(Mapping[str, Tensor]):
 
     Args:
         raw: Each term before its `loss_weight`.
-        weights: The `loss_weight` of each term.
+        weights: The weight of each term, its `loss_weight` where no weighting says otherwise.
+        penalties: What a weighting adds to each term, if anything.
 
     Attributes:
         raw: As given.
@@ -29,10 +30,17 @@ class LossTerms(Mapping[str, Tensor]):
         ['train/loss/ce', 'train/loss/dice', 'train/loss/total']
     """
 
-    def __init__(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, Tensor],
+        weights: Mapping[str, float | Tensor],
+        penalties: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.raw = raw
         self.weights = weights
         self._terms = {label: value * weights[label] for label, value in raw.items()}
+        if penalties is not None:
+            self._terms = {label: term + penalties[label] for label, term in self._terms.items()}
         first, *others = self._terms.values()
         self.total: Tensor = first
         for term in others:

@@ -19,6 +19,7 @@ from losses_core.combined import CombinedLoss, Member, check_label, check_member
 from losses_core.config import Config
 from losses_core.errors import ConfigError, RegistryError, config_error
 from losses_core.registry import LOSSES
+from losses_core.weighting import build_weighting
 
 __all__ = ["build_loss", "build_multi_loss", "find_faults"]
 
@@ -33,7 +34,8 @@ def build_loss(config: Config) -> Member:
     Args:
         config: A loss's name; a mapping with `type` and the parameters of that loss (`weight` is another name for
             `loss_weight`; `inputs` maps arguments to paths, see `CombinedLoss`); a list of configs; a mapping
-            label → config; or a loss. Any `Mapping` and `Sequence` is accepted and none is modified.
+            label → config; a mapping with `type: CombinedLoss`, `losses` and `weighting`; or a loss. Any `Mapping` and
+            `Sequence` is accepted and none is modified.
 
     Returns:
         The loss: a `CombinedLoss` for a list, for a mapping of labels, and for a loss with `inputs`.
@@ -120,6 +122,7 @@ class _Group(NamedTuple):
     path: str
     members: list[_Leaf | _Group | None]
     labels: list[str] | None = None
+    weighting: Any = None
 
 
 class _Reader:
@@ -154,6 +157,8 @@ class _Reader:
                 return _Leaf(path, config, {}, {})
             case str():
                 return self._leaf(config, {}, path, path)
+            case {"type": CombinedLoss.__name__, **parameters}:
+                return self._weighted(parameters, path)
             case {"type": name, **parameters}:
                 return self._leaf(name, parameters, path, f"{path}.type")
             case dict() if config:
@@ -169,6 +174,19 @@ class _Reader:
             hint = "A loss of your own derives from BaseLoss; in a config stands its name, or the loss itself."
         self.fault(f"expected {expected}; got {shown(config)}.", path, hint)
         return None
+
+    def _weighted(self, given: dict[Any, Any], path: str) -> _Group | None:
+        """A combination with its type written out, which may have a weighting."""
+        for key in given:
+            if key not in ("losses", "weighting"):
+                hint = "It has: losses, weighting. A loss of its own goes under 'losses'."
+                self.fault(f"{CombinedLoss.__name__} has no parameter {shown(key)}.", _at(path, key), hint)
+        if "losses" not in given:
+            self.fault(f"{CombinedLoss.__name__} needs the parameter 'losses', which is not given.", path)
+            return None
+        node = self.read(given["losses"], f"{path}.losses")
+        group = _Group(path, [node]) if isinstance(node, _Leaf) else node
+        return None if group is None else group._replace(path=path, weighting=given.get("weighting"))
 
     def _leaf(self, name: Any, given: dict[Any, Any], path: str, type_path: str) -> _Leaf | None:
         if not isinstance(name, str):
@@ -256,7 +274,16 @@ class _Reader:
             return None
         losses = labelled(members) if group.labels is None else dict(zip(group.labels, members, strict=True))
         nodes = zip(losses, group.members, strict=True)
-        return CombinedLoss(losses, {label: n.inputs for label, n in nodes if isinstance(n, _Leaf) and n.inputs})
+        inputs = {label: n.inputs for label, n in nodes if isinstance(n, _Leaf) and n.inputs}
+        if group.weighting is None:
+            return CombinedLoss(losses, inputs)
+        path = f"{group.path}.weighting"
+        try:
+            return CombinedLoss(losses, inputs, build_weighting(group.weighting, path))
+        except ConfigError as error:  # the labels that a weighting names are known to the combination only
+            at = error.path if error.path.startswith(path) else f"{path}.{error.path}".rstrip(".")
+            self.fault(error.text, at, error.hint)
+            return None
 
     def _check(self, check: Callable[[Any], None], value: Any, path: str) -> None:
         try:

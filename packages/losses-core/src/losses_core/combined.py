@@ -14,6 +14,7 @@ from losses_core.base_loss import BaseLoss
 from losses_core.distributed import finish_all
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils.weight_reduce import Pending
+from losses_core.weighting import Weighting
 
 __all__ = ["CombinedLoss", "LossTerms", "Member", "check_label", "check_member", "labelled"]
 
@@ -35,6 +36,7 @@ class CombinedLoss(nn.Module):
         losses: Label → loss, or a list of losses, labelled by their own ``label`` (``_2``, ``_3`` on repeats).
         inputs: Label → {argument: dotted path}: such a member takes its arguments out of the one nested mapping that
             the call is given instead of ``pred``.
+        weighting: How much each term counts beyond its ``loss_weight``, see `losses_core.weighting`. Default: None.
 
     Shape:
         - ``pred``, ``target`` and every keyword: as the members take them. A mapping with labels as keys is taken
@@ -60,6 +62,8 @@ class CombinedLoss(nn.Module):
     """
 
     inputs: dict[str, dict[str, str]]
+    weighting: Weighting | None
+    _labels: tuple[str, ...]
     _paths: dict[str, dict[str, tuple[str, ...]]]
     _accepted: dict[str, frozenset[str]]
     _keywords: frozenset[str]
@@ -71,6 +75,7 @@ class CombinedLoss(nn.Module):
         self,
         losses: Mapping[str, Member] | Sequence[Member],
         inputs: Mapping[str, Mapping[str, str]] | None = None,
+        weighting: Weighting | None = None,
     ) -> None:
         super().__init__()
         members = dict(losses) if isinstance(losses, Mapping) else labelled(losses)
@@ -80,6 +85,7 @@ class CombinedLoss(nn.Module):
             check_label(label)
             check_member(member)
             self.add_module(label, member)
+        self._labels = tuple(members)
         self._accepted = {label: _accepted_by(member) for label, member in members.items()}
         self._keywords = frozenset().union(*self._accepted.values())
         self.inputs = {label: dict(paths) for label, paths in (inputs or {}).items()}
@@ -91,6 +97,17 @@ class CombinedLoss(nn.Module):
             label: {name: tuple(path.split(".")) for name, path in paths.items()}
             for label, paths in self.inputs.items()
         }
+        if weighting is not None:
+            weighting.bind(self.term_labels())
+        self.weighting = weighting
+
+    def term_labels(self) -> list[str]:
+        """The labels of all terms, those of nested losses joined with dots."""
+        labels = []
+        for label, member in self.items():
+            nested = member.term_labels() if isinstance(member, CombinedLoss) else [""]
+            labels += [f"{label}.{inner}" if inner else label for inner in nested]
+        return labels
 
     def forward(
         self,
@@ -150,10 +167,11 @@ class CombinedLoss(nn.Module):
                     f"term {label!r}: reduction={pending.reduction!r} gives shape {tuple(raw[label].shape)} and a sum "
                     "needs a scalar; use 'mean' or 'sum'."
                 )
-        return LossTerms(raw, {label: member.loss_weight for label, member, _ in found})
+        weights = {label: member.loss_weight for label, member, _ in found}
+        return LossTerms(raw, weights) if self.weighting is None else self.weighting(raw, weights)
 
     def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Pending]]:
-        labels = self._modules.keys()
+        labels = self.keys()
         routed = [name for name, value in call.items() if is_routed(value, labels)]
         for name in routed:
             if name not in REQUIRED:  # of these a member that finds nothing complains itself
@@ -189,31 +207,36 @@ class CombinedLoss(nn.Module):
         config = {label: member.to_config() for label, member in self.items()}
         for label, paths in self.inputs.items():
             config[label]["inputs"] = dict(paths)
-        return config
+        if self.weighting is None:
+            return config
+        return {"type": type(self).__name__, "losses": config, "weighting": self.weighting.to_config()}
 
     def __getitem__(self, label: str) -> Member:
-        return cast("Member", self._modules[label])
+        return self._members()[label]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(self._labels)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._labels)
 
     def __contains__(self, label: object) -> bool:
-        return label in self._modules
+        return label in self._labels
 
     def keys(self) -> KeysView[str]:
         """The labels."""
-        return self._modules.keys()
+        return self._members().keys()
 
     def values(self) -> ValuesView[Member]:
         """The members."""
-        return cast("ValuesView[Member]", self._modules.values())
+        return self._members().values()
 
     def items(self) -> ItemsView[str, Member]:
         """The members by label."""
-        return cast("ItemsView[str, Member]", self._modules.items())
+        return self._members().items()
+
+    def _members(self) -> dict[str, Member]:
+        return {label: cast("Member", self._modules[label]) for label in self._labels}
 
 
 def labelled(losses: Any) -> dict[str, Member]:
@@ -254,6 +277,11 @@ def check_member(member: object) -> None:
     """
     if not isinstance(member, BaseLoss | CombinedLoss):
         raise ConfigError(f"expected a loss (a BaseLoss or a CombinedLoss), got {shown(member)}.")
+    if isinstance(member, CombinedLoss) and member.weighting is not None:
+        raise ConfigError(
+            "a combination with a weighting cannot be part of another: weigh the terms of the outermost, by labels "
+            "joined with dots."
+        )
     if isinstance(member, BaseLoss) and member.reduction == "none":
         raise ConfigError(f"{member.label}: reduction='none' gives no scalar to sum. Use 'mean' or 'sum'.")
 

@@ -7,6 +7,7 @@ parameters at once, which `losses check` finds.
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from contextlib import suppress
@@ -22,7 +23,9 @@ from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, check_label
 from losses_core.errors import ConfigError, LossLoadError
 from losses_core.registry import LOSSES
+from losses_core.schedules import SCHEDULES
 from losses_core.utils import checks
+from losses_core.weighting import WEIGHTINGS, UncertaintyWeighting
 
 __all__ = ["config_schema"]
 
@@ -55,12 +58,11 @@ def config_schema(key: str | None = None) -> Schema:
     for part in reversed(key.split(".") if key else ()):
         schema = {"type": "object", "properties": {part: schema}, "required": [part]}
     losses = {_title(cls, listed): _loss(cls) for cls, listed in names.items()}
+    combination = CombinedLoss.__name__
+    types = {combination: [combination], **{_title(cls, listed): listed for cls, listed in names.items()}}
     choices = [
-        {
-            "if": {"properties": {"type": {"enum": listed}}, "required": ["type"]},
-            "then": _ref(_title(cls, listed)),
-        }
-        for cls, listed in names.items()
+        {"if": {"properties": {"type": {"enum": listed}}, "required": ["type"]}, "then": _ref(title)}
+        for title, listed in types.items()
     ]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -71,7 +73,8 @@ def config_schema(key: str | None = None) -> Schema:
                 "description": "The name of a loss.",
                 "enum": every,
             },
-            "loss": {"properties": {"type": _ref("name")}, "allOf": choices},
+            "loss": {"properties": {"type": {"anyOf": [_ref("name"), {"enum": [combination]}]}}, "allOf": choices},
+            combination: _combination(),
             **losses,
         },
     }
@@ -97,6 +100,39 @@ def _config() -> Schema:
             },
         ],
     }
+
+
+def _combination() -> Schema:
+    weightings = [_part(name, cls) for name, cls in WEIGHTINGS.items()]
+    return {
+        "description": "Several losses, and how much each of them counts.",
+        "type": "object",
+        "properties": {
+            "type": {},
+            "losses": _ref("config"),
+            "weighting": {"anyOf": [{"type": "null"}, {"enum": [UncertaintyWeighting.__name__]}, *weightings]},
+        },
+        "required": ["type", "losses"],
+        "additionalProperties": False,
+    }
+
+
+def _part(name: str, cls: type) -> Schema:
+    """A weighting or a schedule: the constructor's parameters beside its name."""
+    properties: Schema = {"type": {"enum": [name]}}
+    required = ["type"]
+    for key, parameter in inspect.signature(cls, eval_str=True).parameters.items():
+        counts = parameter.annotation is int and key != "warmup"
+        properties[key] = _value(parameter.annotation, {"minimum": int(counts)})
+        if parameter.default is parameter.empty:
+            required.append(key)
+        else:
+            properties[key]["default"] = parameter.default
+    if "schedules" in properties:
+        kinds = [_part(kind, schedule) for kind, schedule in SCHEDULES.items()]
+        one = {"anyOf": [{"enum": ["constant"]}, *kinds]}
+        properties["schedules"] = {"type": "object", "additionalProperties": one, "minProperties": 1}
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _reserved() -> list[str]:

@@ -1,0 +1,180 @@
+"""How much each term of a combination counts beyond its `loss_weight`: by a schedule, or learned.
+
+A weighting keeps tensors, not numbers: a step of a schedule neither waits for the device nor makes a compiled loss be
+compiled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses_core._build import construct
+from losses_core._suggest import did_you_mean, shown
+from losses_core._terms import LossTerms
+from losses_core.errors import ConfigError
+from losses_core.schedules import build_schedule
+from losses_core.utils import checks
+
+__all__ = ["ScheduledWeighting", "UncertaintyWeighting", "Weighting", "build_weighting"]
+
+
+class Weighting(nn.Module):
+    """What a `CombinedLoss` asks for the weights of its terms. Base class."""
+
+    def bind(self, labels: Sequence[str]) -> None:
+        """Take the labels of the terms, those of nested losses joined with dots; called once, by `CombinedLoss`."""
+        raise NotImplementedError
+
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+        """The terms, from their values and the `loss_weight` of each."""
+        raise NotImplementedError
+
+    def to_config(self) -> dict[str, Any]:
+        """The config from which `build_weighting` builds this weighting again."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.to_config().items() if name != "type")
+
+
+class ScheduledWeighting(Weighting):
+    r"""Multiplies the `loss_weight` of terms by a function of the number of steps taken.
+
+    .. math::
+        L = \sum_k w_k\, f_k(t)\, L_k
+
+    with :math:`f_k` a schedule of `losses_core.schedules`: constant, linear, cosine or step, each with a warm-up.
+
+    Use when: a term is to come in late, fade out, or wait for the others: boundary losses, distillation, regularisers.
+
+    Args:
+        schedules: Label → schedule, or its config: a mapping with `type` and its parameters. A term that has none keeps
+            its `loss_weight`.
+
+    Raises:
+        ConfigError: An unknown type, parameter or label, or a parameter out of its range.
+
+    Example:
+        >>> import torch
+        >>> weighting = ScheduledWeighting({"dice": {"type": "linear", "steps": 4}})
+        >>> weighting.bind(["ce", "dice"])
+        >>> weighting.step()
+        >>> weighting({"ce": torch.tensor(1.0), "dice": torch.tensor(2.0)}, {"ce": 1.0, "dice": 0.5})["dice"]
+        tensor(0.2500)
+
+    Notes:
+        Call `step()` after each step of the optimizer, or after each epoch: `steps`, `every` and `warmup` count those
+        calls. The count is in the `state_dict`.
+    """
+
+    count: Tensor
+    factors: Tensor
+
+    def __init__(self, schedules: Mapping[str, Any]) -> None:
+        super().__init__()
+        if not isinstance(schedules, Mapping) or not schedules:  # type: ignore[redundant-expr]
+            raise ConfigError(f"expected a mapping label → schedule; got {shown(schedules)}.", "schedules")
+        self.schedules = {k: build_schedule(given, f"schedules.{k}") for k, given in schedules.items()}
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("factors", self._factors())
+
+    def bind(self, labels: Sequence[str]) -> None:
+        for label in self.schedules:
+            if label not in labels:
+                raise ConfigError(f"there is no term {label!r}.{did_you_mean(label, labels)}", f"schedules.{label}")
+
+    def step(self) -> None:
+        """Go on by one step."""
+        self.count += 1
+        self.factors.copy_(self._factors())
+
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+        factors = dict(zip(self.schedules, self.factors.unbind(), strict=True))
+        return LossTerms(raw, {k: w * factors[k] if k in factors else w for k, w in weights.items()})
+
+    def to_config(self) -> dict[str, Any]:
+        return {"type": type(self).__name__, "schedules": {k: v.to_config() for k, v in self.schedules.items()}}
+
+    def _factors(self) -> Tensor:
+        return torch.stack([schedule(self.count) for schedule in self.schedules.values()])
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.factors.copy_(self._factors())  # of the schedules given here: they may differ from those that were saved
+
+
+class UncertaintyWeighting(Weighting):
+    r"""Learns how much each term counts, from the uncertainty that it leaves.
+
+    .. math::
+        L = \sum_k w_k\, e^{-s_k} L_k + r(s_k), \qquad r(s) = \tfrac{s}{2} \ \text{ or } \ \log(1 + e^{s})
+
+    with a learned log-variance :math:`s_k = \log \sigma_k^2` for each term, 0 at first. With :math:`w = 1` that is the
+    published form for classification, with :math:`w = \tfrac12` the one for regression.
+
+    Use when: tasks of different units are trained together and a grid search over their weights is too dear.
+
+    Args:
+        penalty: `'log'`, r(s) = s/2 as published, which may make the total negative; `'log1p'`, r(s) = log(1 + e^s),
+            which keeps it positive. Default: `'log'`.
+
+    Raises:
+        ConfigError: Another penalty.
+
+    Example:
+        >>> import torch
+        >>> weighting = UncertaintyWeighting()
+        >>> weighting.bind(["depth", "label"])
+        >>> terms = weighting({"depth": torch.tensor(2.0), "label": torch.tensor(1.0)}, {"depth": 0.5, "label": 1.0})
+        >>> terms.total
+        tensor(2., grad_fn=<AddBackward0>)
+
+    References:
+        Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+        Semantics, CVPR 2018, arXiv 1705.07115. `log1p`: Liebel and Körner, Auxiliary Tasks in Multi-task Learning,
+        2018, arXiv 1805.06334.
+
+    Notes:
+        The log-variances are trained only if the optimizer has them: build it from
+        ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
+        confirm it. Terms must not be negative.
+    """
+
+    log_variance: nn.Parameter
+
+    def __init__(self, penalty: Literal["log", "log1p"] = "log") -> None:
+        super().__init__()
+        self.penalty = checks.choice(self, "penalty", penalty, ("log", "log1p"))
+
+    def bind(self, labels: Sequence[str]) -> None:
+        self.log_variance = nn.Parameter(torch.zeros(len(labels)))
+
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+        factors = torch.exp(-self.log_variance).unbind()
+        penalties = (self.log_variance / 2 if self.penalty == "log" else F.softplus(self.log_variance)).unbind()
+        scaled = {k: w * factor for (k, w), factor in zip(weights.items(), factors, strict=True)}
+        return LossTerms(raw, scaled, dict(zip(weights, penalties, strict=True)))
+
+    def to_config(self) -> dict[str, Any]:
+        return {"type": type(self).__name__, "penalty": self.penalty}
+
+
+WEIGHTINGS: dict[str, type[Weighting]] = {cls.__name__: cls for cls in (ScheduledWeighting, UncertaintyWeighting)}
+
+
+def build_weighting(config: Any, where: str = "weighting") -> Weighting:
+    """Build what a config describes: a mapping with `type` and parameters, the name alone, or a weighting.
+
+    Raises:
+        ConfigError: The config has a fault.
+
+    Example:
+        >>> build_weighting({"type": "UncertaintyWeighting", "penalty": "log1p"}).penalty
+        'log1p'
+    """
+    return config if isinstance(config, Weighting) else construct(WEIGHTINGS, config, where, "weighting")
