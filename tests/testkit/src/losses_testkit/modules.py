@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from losses_core import LOSSES, BaseLoss, build_loss
 from losses_core.base_loss import OPTIONS
@@ -69,7 +70,7 @@ class ModuleContract:
 
     def test_ddp(self, case: Case) -> None:
         inputs = prepared(case.inputs(3), torch.float32)
-        alone: dict[str, Any] = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1}
+        alone: dict[str, Any] = {"store": distributed_c10d.HashStore(), "rank": 0, "world_size": 1}
         torch.distributed.init_process_group("gloo", **alone, timeout=timedelta(seconds=60))
         try:
             model = nn.parallel.DistributedDataParallel(_Model(case.build()))

@@ -178,9 +178,9 @@ class BoundaryLoss(BaseLoss):
     Example:
         >>> import torch
         >>> loss = BoundaryLoss()
-        >>> pred = torch.tensor([[[9.0, 9, 9, 9, -9, -9, -9, -9], [-9, -9, -9, -9, 9, 9, 9, 9]]])
+        >>> pred = torch.tensor([[[2.0, 2, 2, 2, -2, -2, -2, -2], [-2, -2, -2, -2, 2, 2, 2, 2]]])
         >>> loss(pred, torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])), loss(pred, torch.tensor([[0, 1, 1, 1, 1, 1, 1, 1]]))
-        (tensor(8.4937e-07), tensor(1.))
+        (tensor(0.0183), tensor(1.))
 
     References:
         Bokhovkin and Burnaev, Boundary Loss for Remote Sensing Imagery Semantic Segmentation, ISNN 2019, arXiv

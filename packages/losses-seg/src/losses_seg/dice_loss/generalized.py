@@ -133,7 +133,7 @@ class GeneralizedDiceLoss(BatchLevel):
         >>> loss = GeneralizedDiceLoss(smooth=0.0)
         >>> pred = torch.tensor([[[4.0, 4.0, -4.0], [-4.0, -4.0, 4.0]]])
         >>> loss(pred, torch.tensor([[0, 0, 1]])), loss(pred, torch.tensor([[1, 1, 0]]))
-        (tensor(0.0005), tensor(0.9996))
+        (tensor(0.0004), tensor(0.9997))
 
     References:
         Sudre et al., Generalised Dice Overlap as a Deep Learning Loss Function for Highly Unbalanced Segmentations,

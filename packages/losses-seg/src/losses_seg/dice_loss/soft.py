@@ -216,7 +216,7 @@ class BinaryDiceLoss(BatchLevel):
         >>> import torch
         >>> loss = BinaryDiceLoss()
         >>> loss(torch.tensor([[[2.0, -2.0, 0.0]]]), torch.tensor([[1, 0, 255]]))
-        tensor(0.0534)
+        tensor(0.0102)
 
     References:
         Milletari et al., V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation, 3DV
