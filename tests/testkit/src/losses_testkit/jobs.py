@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from losses_core import BaseLoss, build_loss
 from losses_testkit.case import Inputs
@@ -71,6 +71,26 @@ def run_loss(
         "backward": backward,
         "state": {name: tensor.clone() for name, tensor in loss.state_dict().items()},
     }
+
+
+def pixel_classifier() -> nn.Module:
+    """A small network of three classes per pixel, the same in every process."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 16, 1), nn.ReLU(), nn.Conv2d(16, 3, 1))
+
+
+def run_sharded(config: Any, x: Tensor, y: Tensor, group: Any, rank: int) -> list[Tensor]:
+    """The whole gradients of `pixel_classifier`, which FSDP2 shards, from this rank's part of a batch."""
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = pixel_classifier()
+    fully_shard(model, mesh=DeviceMesh.from_group(group, "cpu"))
+    loss = build_loss(config)
+    assert isinstance(loss, BaseLoss)
+    loss.process_group = group
+    loss(model(x), y).backward()
+    return [parameter.grad.full_tensor() for parameter in model.parameters()]  # type: ignore[union-attr]
 
 
 def call_function(name: str, tensor: Tensor, group: Any, rank: int) -> tuple[Tensor, Tensor]:
