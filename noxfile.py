@@ -1,7 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo`, `parity`, `release` and `dev`. What is tested is the wheels that `build` makes, not
-the source tree.
+`nox` runs everything but `demo`, `parity`, `interop`, `release` and `dev`. What is tested is the wheels that `build`
+makes, not the source tree.
 """
 
 import os
@@ -213,6 +213,16 @@ def parity(session: nox.Session) -> None:
     for peer in PEERS_WITH_TORCHVISION:
         session.install("--no-deps", peer, success_codes=range(3))
     session.run("pytest", "tests/parity", *session.posargs, env=TEST_ENV)
+
+
+@nox.session(requires=["build"], default=False)
+def interop(session: nox.Session) -> None:
+    """The losses in other training frameworks, each of which really trains; and the code of the pages about them."""
+    session.install(*wheels(*PACKAGES, TESTKIT), *ROOT.group("docs"), *ROOT.group("interop"))
+    # the frameworks' own warnings are theirs to mend
+    session.run(
+        "pytest", "tests/interop", "docs/frameworks", "-o", "filterwarnings=default", *session.posargs, env=TEST_ENV
+    )
 
 
 @nox.session(default=False)

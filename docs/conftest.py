@@ -11,6 +11,7 @@ folder of its own.
 import contextlib
 import doctest
 import functools
+import importlib.util
 import io
 import os
 import re
@@ -33,6 +34,8 @@ from losses_core import LOSSES, build_loss, load_config
 from losses_core.__main__ import main
 
 collect_ignore = ["examples"]  # programs with tests of their own
+if importlib.util.find_spec("mmengine") is None:  # `nox -s interop` has the frameworks
+    collect_ignore.append("frameworks")
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 CONFIGS = ("yaml", "json", "toml")

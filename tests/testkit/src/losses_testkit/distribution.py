@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losses_core.utils.precision import map_tensors
 from losses_testkit.case import Case, Inputs, one_sum
+from losses_testkit.jobs import ScaledLoss
 from losses_testkit.ranks import pool
 from losses_testkit.runs import prepared, run
 
@@ -83,6 +84,18 @@ class DistributedContract:
             close(result["value"], value)
         for index, expected in enumerate(gradients):
             close(torch.cat([result["pred"][index] for result in results]) / 2, expected)
+
+    def test_ddp(self, case: Case) -> None:
+        """Wrapped with a model, each rank's gradients are the average of those that the ranks would have alone."""
+        parts = [case.inputs(3, seed) for seed in (0, 1)]
+        alone = [ScaledLoss(case.build()).gradients(prepared(inputs, torch.float32)) for inputs in parts]
+        averaged = [torch.stack(both).mean(0) for both in zip(*(gradients for _, gradients in alone), strict=True)]
+        loss = case.build()
+        jobs = [{"config": loss.to_config(), "state": loss.state_dict(), "inputs": inputs} for inputs in parts]
+        results = pool().run("losses_testkit.jobs:run_ddp", jobs)
+        for (value, gradients), (expected, _) in zip(results, alone, strict=True):
+            torch.testing.assert_close(value, expected)
+            torch.testing.assert_close(gradients, averaged)
 
     def test_avg_factor_is_summed_over_the_ranks(self, case: Case) -> None:
         if not case.distributed or not case.avg_factor:

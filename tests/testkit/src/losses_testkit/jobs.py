@@ -73,6 +73,34 @@ def run_loss(
     }
 
 
+class ScaledLoss(nn.Module):
+    """A trained scale before the loss, so that DistributedDataParallel has something to average."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.loss = loss
+
+    def gradients(self, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
+        """The value of the loss, and the gradients of the scale and of learned parts."""
+        torch.manual_seed(0)
+        value = self(inputs.pred, inputs.target, inputs.call)
+        value.sum().backward()
+        return value.detach(), [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters()]
+
+    def forward(self, pred: Any, target: Any, keywords: dict[str, Any]) -> Tensor:
+        scaled = type(pred)(self.scale * p for p in pred) if isinstance(pred, list | tuple) else self.scale * pred
+        return self.loss(scaled, target, **keywords)  # type: ignore[no-any-return]
+
+
+def run_ddp(config: Any, state: dict[str, Any], inputs: Inputs, group: Any, rank: int) -> tuple[Tensor, list[Tensor]]:
+    """What `ScaledLoss.gradients` gives under DistributedDataParallel."""
+    loss = build_loss(config)
+    loss.load_state_dict(state)
+    model = nn.parallel.DistributedDataParallel(ScaledLoss(loss), process_group=group)
+    return ScaledLoss.gradients(model, prepared(inputs, torch.float32))  # type: ignore[arg-type]
+
+
 def pixel_classifier() -> nn.Module:
     """A small network of three classes per pixel, the same in every process."""
     torch.manual_seed(0)

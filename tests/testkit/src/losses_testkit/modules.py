@@ -5,13 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-from datetime import timedelta
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributed import distributed_c10d
 
 from losses_core import LOSSES, BaseLoss, build_loss
 from losses_core.base_loss import OPTIONS
@@ -19,19 +15,6 @@ from losses_testkit.case import Case, to_numpy
 from losses_testkit.runs import call, prepared, run
 
 SECTIONS = ("Use when:", "Args:", "Shape:", "Returns:", "Raises:", "Example:", "References:")
-
-
-class _Model(nn.Module):
-    """A trained scale before the loss, so that DistributedDataParallel has something to average."""
-
-    def __init__(self, loss: BaseLoss) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        self.loss = loss
-
-    def forward(self, pred: Any, target: Any, keywords: dict[str, Any]) -> Tensor:
-        scaled = type(pred)(self.scale * p for p in pred) if isinstance(pred, list | tuple) else self.scale * pred
-        return self.loss(scaled, target, **keywords)  # type: ignore[no-any-return]
 
 
 class ModuleContract:
@@ -67,19 +50,6 @@ class ModuleContract:
         for move in ("half", "double", "cpu"):
             moved = getattr(case.build(), move)()
             _same_result(moved, case.build(), case, torch.float64)
-
-    def test_ddp(self, case: Case) -> None:
-        inputs = prepared(case.inputs(3), torch.float32)
-        alone: dict[str, Any] = {"store": distributed_c10d.HashStore(), "rank": 0, "world_size": 1}
-        torch.distributed.init_process_group("gloo", **alone, timeout=timedelta(seconds=60))
-        try:
-            model = nn.parallel.DistributedDataParallel(_Model(case.build()))
-            value = model(inputs.pred, inputs.target, inputs.call)
-            value.sum().backward()
-            assert model.module.scale.grad is not None
-        finally:
-            torch.distributed.destroy_process_group()
-        torch.testing.assert_close(value.detach(), call(case.build(), inputs).detach())
 
     def test_unknown_words_are_refused_with_a_hint(self, case: Case) -> None:
         with pytest.raises(TypeError, match="Did you mean 'loss_weight'"):
