@@ -15,7 +15,7 @@ from torch import Tensor
 
 from losses_core._suggest import did_you_mean, shown
 from losses_core.base_loss import BaseLoss
-from losses_core.combined import Member
+from losses_core.combined import CombinedLoss, Member
 from losses_core.errors import ConfigError, InputError, RegistryError
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
@@ -27,7 +27,7 @@ COUNTED = -100
 
 
 def compute_loss_func(
-    loss: Member,
+    loss: BaseLoss | CombinedLoss,
     logits_key: str = "logits",
     *,
     items: Iterable[str] | None = None,

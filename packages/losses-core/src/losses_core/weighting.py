@@ -115,7 +115,7 @@ class UncertaintyWeighting(Weighting):
         L = \sum_k w_k\, e^{-s_k} L_k + r(s_k), \qquad r(s) = \tfrac{s}{2} \ \text{ or } \ \log(1 + e^{s})
 
     with a learned log-variance :math:`s_k = \log \sigma_k^2` for each term, 0 at first. With :math:`w = 1` that is the
-    published form for classification, with :math:`w = \tfrac12` the one for regression.
+    published form for classification, with :math:`w = \tfrac{1}{2}` the one for regression.
 
     Use when: tasks of different units are trained together and a grid search over their weights is too dear.
 
