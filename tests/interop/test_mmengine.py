@@ -45,7 +45,8 @@ def test_short_names_are_registered_once_and_never_over_others():
     with pytest.raises(RegistryError, match=r"'mmseg' has DiceLoss already\. Give a prefix"):
         register_mmengine(other)
     assert list(other.module_dict) == ["DiceLoss"]
-    assert register_mmengine(other, ["DiceLoss"], prefix="losses.") == ["losses.DiceLoss"]
+    assert register_mmengine(other, ["DiceLoss"], prefix="Our") == ["OurDiceLoss"]
+    assert type(other.build({"type": "OurDiceLoss"})) is LOSSES["DiceLoss"]
     register_mmengine(other, ["DiceLoss"], force=True)
     assert type(other.build({"type": "DiceLoss"})) is LOSSES["DiceLoss"]
 

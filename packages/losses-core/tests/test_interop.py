@@ -122,5 +122,7 @@ def test_every_loss_is_registered_or_none() -> None:
         register_mmengine(taken)
     assert taken.module_dict == {"GapLoss": object}
     assert register_mmengine(taken, ["GapLoss"], prefix="our") == ["ourGapLoss"]
+    with pytest.raises(ConfigError, match=r"prefix: mmengine reads 'our\.' as a scope"):
+        register_mmengine(taken, prefix="our.")
     register_mmengine(taken, ["GapLoss"], force=True)
     assert taken.module_dict["GapLoss"] is GapLoss

@@ -134,7 +134,8 @@ def register_mmengine(
     Args:
         registry: A registry of mmengine.
         names: The losses. Default: None, every one that is installed.
-        prefix: Put before each name: frameworks of mm* have losses of the same names. Default: nothing.
+        prefix: Put before each name, without a dot, which mmengine reads as the end of a scope: frameworks of mm* have
+            losses of the same names. Default: nothing.
         force: Replace what has the name already. Default: False.
 
     Returns:
@@ -142,7 +143,10 @@ def register_mmengine(
 
     Raises:
         RegistryError: A name is taken, and not by the same loss; nothing is registered then.
+        ConfigError: A dot in the prefix.
     """
+    if "." in prefix:
+        raise ConfigError(f"prefix: mmengine reads {prefix!r} as a scope; expected one without a dot.")
     wanted = {prefix + name: LOSSES[name] for name in (list(LOSSES) if names is None else names)}
     own = registry.module_dict
     taken = sorted(name for name, cls in wanted.items() if own.get(name, cls) is not cls)
