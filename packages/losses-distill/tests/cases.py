@@ -67,10 +67,10 @@ def stages(generator, n):
 
 
 def bank_inputs(generator, n):
-    """Embeddings, the image of each sample, and one positive with six negatives per sample, of twelve images."""
+    """Embeddings, the image of each sample, and one positive with six negatives per sample, of sixteen images."""
     inputs = features(6)(generator, n)
-    sample_idx = torch.randperm(12, generator=generator)[:n]
-    negatives = torch.randint(0, 12, (n, 6), generator=generator)
+    sample_idx = torch.randperm(16, generator=generator)[:n]
+    negatives = torch.randint(0, 16, (n, 6), generator=generator)
     inputs.call = {"sample_idx": sample_idx, "contrast_idx": torch.cat([sample_idx.unsqueeze(1), negatives], 1)}
     return inputs
 
@@ -353,14 +353,14 @@ CASES = [
         oracles.crd,
         {**RELATION, **FIRST_ORDER, "make": same_images, "edges": {}, "sent": sent_rows(None, 8, _own_images)},
         "same images",
-        neg_num=12,
+        neg_num=20,
     ),
     _case(
         "CRDLoss",
         oracles.crd,
         {**RELATION, **FIRST_ORDER, "make": features(7, teacher=(5,)), "edges": {}, "sent": sent_rows(3)},
         "heads",
-        neg_num=12,
+        neg_num=20,
         student_channels=7,
         teacher_channels=5,
         feat_dim=3,
@@ -379,7 +379,7 @@ CASES = [
             "why": "Z of the first batch counts as a constant, and a bank has no second derivative",
         },
         "memory",
-        num_samples=12,
+        num_samples=16,
         neg_num=6,
     ),
 ]

@@ -68,8 +68,8 @@ def test_what_is_kept(k, thresh, levels, ignored, seed):
     least = min(k, int(valid.sum())) if isinstance(k, int) else math.ceil(k * int(valid.sum()))
     assert not kept[~valid].any()
     assert kept.sum() >= least
-    if kept.any():
-        assert torch.equal(kept, valid & (loss >= loss[kept].min() - 1e-12))
+    if kept.any():  # equal losses may differ by rounding, as sums of the same logits in another order
+        assert kept[valid & (loss > loss[kept].min() + 1e-12)].all()
     if thresh is not None:
         assert kept[valid & (loss > -math.log(thresh) + 1e-12)].all()
     easy = kept if thresh is None else kept & (loss <= -math.log(thresh) - 1e-12)
