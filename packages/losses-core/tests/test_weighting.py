@@ -74,6 +74,8 @@ def test_the_count_survives_a_checkpoint_and_the_schedule_is_that_of_the_config(
     other.load_state_dict(criterion.state_dict())
     pred, target = batch()
     assert float(other.terms(pred, target).weights["square"]) == pytest.approx(0.5 * 4 / 5)
+    # a module cast to half precision neither miscounts nor rounds the factor
+    assert float(other.half().terms(pred, target).weights["square"]) == pytest.approx(0.5 * 4 / 5)
 
 
 def test_a_schedule_is_compiled_once() -> None:

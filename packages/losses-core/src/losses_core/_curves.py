@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from losses_core.base_loss import BaseLoss
 from losses_core.builder import build_loss, find_faults
 from losses_core.errors import InputError
-from losses_core.examples import Example
+from losses_core.examples import Example, Path
 from losses_core.registry import LOSSES
 
 POINTS = 201
@@ -52,14 +52,13 @@ def variants(name: str, vary: Mapping[str, Sequence[Any]]) -> dict[str, BaseLoss
         for fault in find_faults(config, "--vary"):
             raise fault
         torch.manual_seed(0)
-        loss = build_loss(config)
-        assert isinstance(loss, BaseLoss)
+        loss = cast("BaseLoss", build_loss(config))  # one type makes no combination
         built[", ".join(f"{key}={value}" for key, value in options.items())] = loss.double().eval()
     return built
 
 
-def example_of(loss: BaseLoss) -> Example:
-    """The example of a loss, which has a path.
+def example_of(loss: BaseLoss) -> tuple[Example, Path]:
+    """The example of a loss, and its path.
 
     Raises:
         InputError: It has none.
@@ -69,17 +68,16 @@ def example_of(loss: BaseLoss) -> Example:
             f"{type(loss).__name__} does not say along what it can be drawn: give the class an example with a path, as "
             "example = losses_core.examples.LABELS."
         )
-    return loss.example
+    return loss.example, loss.example.path
 
 
 def curves(losses: Mapping[str, BaseLoss], step: Callable[[str], None]) -> Iterator[Curve]:
     """The lines of a plot, one for each loss and each line of its path; `step` is told before each."""
     for options, loss in losses.items():
-        example = example_of(loss)
-        assert example.path is not None
-        for line in example.path.lines:
+        example, path = example_of(loss)
+        for line in path.lines:
             step(f"{options} {line}".strip())
-            yield Curve(options, line, *_along(loss, example, line, example.path.span))
+            yield Curve(options, line, *_along(loss, example, line, path.span))
 
 
 def _along(

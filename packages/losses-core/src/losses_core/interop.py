@@ -18,7 +18,6 @@ from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, Member
 from losses_core.errors import ConfigError, InputError, RegistryError
 from losses_core.registry import LOSSES
-from losses_core.utils import checks
 
 __all__ = ["compute_loss_func", "register_mmengine"]
 
@@ -55,7 +54,7 @@ def compute_loss_func(
 
     Raises:
         ConfigError: A term that is divided by the number of items ignores another label than -100, which the Trainer
-            counts; or `items` names no term.
+            counts; `items` names no term; or `accumulation_steps` is no number of steps.
 
     Example:
         >>> import torch
@@ -67,7 +66,8 @@ def compute_loss_func(
         >>> function({"logits": torch.ones(2)}, torch.zeros(2), num_items_in_batch=torch.tensor(4))
         tensor(0.5000)
     """
-    checks.number(loss, "accumulation_steps", accumulation_steps, low=1, integer=True)
+    if isinstance(accumulation_steps, bool) or not isinstance(accumulation_steps, int) or accumulation_steps < 1:
+        raise ConfigError(f"accumulation_steps: expected an integer >= 1; got {shown(accumulation_steps)}.")
     counted = _counted(loss, items)
     for label, member in counted.items():
         for module in member.modules():

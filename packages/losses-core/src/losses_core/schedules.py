@@ -5,6 +5,7 @@ Each is a function of a 0-d tensor, so that following it never waits for the dev
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ __all__ = ["SCHEDULES", "Constant", "Cosine", "Linear", "Schedule", "Step", "bui
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(abc.ABC):
     r"""A factor :math:`f(t)`, times :math:`\min((t + 1) / \text{warmup}, 1)` with a warm-up. Base class.
 
     Args:
@@ -29,23 +30,29 @@ class Schedule:
     type: ClassVar[str]
     """The name in a config."""
 
+    divisors: ClassVar[tuple[str, ...]] = ()
+    """The parameters that the formula divides by."""
+
     warmup: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int":
-                checks.number(self, field.name, value, low=0 if field.name == "warmup" else 1, integer=True)
-            else:
-                checks.number(self, field.name, value, low=0)
+            value, whole = getattr(self, field.name), field.type == "int"
+            checks.number(self, field.name, value, low=self.lowest(field.name), integer=whole)
+
+    @classmethod
+    def lowest(cls, name: str) -> int:
+        """The least that a parameter may be: 1 for the steps that the formula divides by, 0 for all others."""
+        return int(name in cls.divisors)
 
     def __call__(self, t: Tensor) -> Tensor:
         """The factor after t steps, 0-d."""
         factor = self._factor(t)
         return factor * ((t + 1) / self.warmup).clamp(max=1) if self.warmup else factor
 
+    @abc.abstractmethod
     def _factor(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The factor after t steps, but for the warm-up."""
 
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_schedule` builds this schedule again."""
@@ -88,6 +95,7 @@ class Linear(Schedule):
     """
 
     type = "linear"
+    divisors = ("steps",)
     steps: int
     start: float = 0.0
     end: float = 1.0
@@ -134,6 +142,7 @@ class Step(Schedule):
     """
 
     type = "step"
+    divisors = ("every",)
     every: int
     start: float = 1.0
     factor: float = 0.1

@@ -23,7 +23,7 @@ from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, check_label
 from losses_core.errors import ConfigError, LossLoadError
 from losses_core.registry import LOSSES
-from losses_core.schedules import SCHEDULES
+from losses_core.schedules import SCHEDULES, Schedule
 from losses_core.utils import checks
 from losses_core.weighting import WEIGHTINGS, UncertaintyWeighting
 
@@ -122,8 +122,8 @@ def _part(name: str, cls: type) -> Schema:
     properties: Schema = {"type": {"enum": [name]}}
     required = ["type"]
     for key, parameter in inspect.signature(cls, eval_str=True).parameters.items():
-        counts = parameter.annotation is int and key != "warmup"
-        properties[key] = _value(parameter.annotation, {"minimum": int(counts)})
+        limits = {"minimum": cls.lowest(key)} if issubclass(cls, Schedule) else {}
+        properties[key] = _value(parameter.annotation, limits)
         if parameter.default is parameter.empty:
             required.append(key)
         else:

@@ -6,6 +6,7 @@ compiled again.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,20 +24,20 @@ from losses_core.utils import checks
 __all__ = ["ScheduledWeighting", "UncertaintyWeighting", "Weighting", "build_weighting"]
 
 
-class Weighting(nn.Module):
+class Weighting(nn.Module, abc.ABC):
     """What a `CombinedLoss` asks for the weights of its terms. Base class."""
 
+    @abc.abstractmethod
     def bind(self, labels: Sequence[str]) -> None:
         """Take the labels of the terms, those of nested losses joined with dots; called once, by `CombinedLoss`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
         """The terms, from their values and the `loss_weight` of each."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_weighting` builds this weighting again."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.to_config().items() if name != "type")
@@ -73,7 +74,6 @@ class ScheduledWeighting(Weighting):
     """
 
     count: Tensor
-    factors: Tensor
 
     def __init__(self, schedules: Mapping[str, Any]) -> None:
         super().__init__()
@@ -81,7 +81,6 @@ class ScheduledWeighting(Weighting):
             raise ConfigError(f"expected a mapping label → schedule; got {shown(schedules)}.", "schedules")
         self.schedules = {k: build_schedule(given, f"schedules.{k}") for k, given in schedules.items()}
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
-        self.register_buffer("factors", self._factors())
 
     def bind(self, labels: Sequence[str]) -> None:
         for label in self.schedules:
@@ -91,21 +90,13 @@ class ScheduledWeighting(Weighting):
     def step(self) -> None:
         """Go on by one step."""
         self.count += 1
-        self.factors.copy_(self._factors())
 
     def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
-        factors = dict(zip(self.schedules, self.factors.unbind(), strict=True))
+        factors = {label: schedule(self.count) for label, schedule in self.schedules.items()}
         return LossTerms(raw, {k: w * factors[k] if k in factors else w for k, w in weights.items()})
 
     def to_config(self) -> dict[str, Any]:
         return {"type": type(self).__name__, "schedules": {k: v.to_config() for k, v in self.schedules.items()}}
-
-    def _factors(self) -> Tensor:
-        return torch.stack([schedule(self.count) for schedule in self.schedules.values()])
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.factors.copy_(self._factors())  # of the schedules given here: they may differ from those that were saved
 
 
 class UncertaintyWeighting(Weighting):

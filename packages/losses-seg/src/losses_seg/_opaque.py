@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -43,9 +45,7 @@ def kth_largest_of_all(own: Tensor, number: int | None, part: float | None, grou
     if number is not None and number < own.shape[0]:
         own = own.topk(number, sorted=False).values  # no other can be among the largest of all
     everything = gather_cat(own, named_group(group))
-    kept = part if number is None else number
-    assert kept is not None
-    return kth_largest(everything, kept)
+    return kth_largest(everything, cast("int | float", part if number is None else number))
 
 
 @kth_largest_of_all.register_fake

@@ -49,8 +49,7 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     if len(losses) > most:
         raise LossesError(f"--vary: expected at most {most} combinations, which can be told apart; got {len(losses)}.")
     loss = next(iter(losses.values()))
-    path, name = example_of(loss).path, type(loss).__name__
-    assert path is not None
+    (_, path), name = example_of(loss), type(loss).__name__
     if not arguments.json:
         figure = _figure()
     with progress(len(losses) * len(path.lines)) as step:

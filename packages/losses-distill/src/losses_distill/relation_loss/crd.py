@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -238,8 +238,7 @@ class CRDLoss(RelationLoss):
         """Indices of the positives (N,), and of the negatives, (K,) or (N,K), given or drawn."""
         number = sample_idx.shape[0]
         # not from the bank's shape: looking at a buffer that is allocated later confuses the compiler
-        size, k = self.num_samples, self.neg_num
-        assert size is not None
+        size, k = cast("int", self.num_samples), self.neg_num
         if contrast_idx is not None:
             contrast_idx = checks.index("contrast_idx", contrast_idx)
             if contrast_idx.ndim != 2 or contrast_idx.shape[0] != number or contrast_idx.shape[1] < 2:
