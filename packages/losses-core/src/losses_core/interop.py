@@ -66,7 +66,7 @@ def compute_loss_func(
         >>> function({"logits": torch.ones(2)}, torch.zeros(2), num_items_in_batch=torch.tensor(4))
         tensor(0.5000)
     """
-    if isinstance(accumulation_steps, bool) or not isinstance(accumulation_steps, int) or accumulation_steps < 1:
+    if type(accumulation_steps) is not int or accumulation_steps < 1:
         raise ConfigError(f"accumulation_steps: expected an integer >= 1; got {shown(accumulation_steps)}.")
     counted = _counted(loss, items)
     for label, member in counted.items():
