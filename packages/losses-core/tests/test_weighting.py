@@ -204,6 +204,10 @@ FAULTS: list[tuple[Any, str]] = [
         "loss.weighting.schedules.b: Linear: steps: expected an integer >= 1; got 0",
     ),
     (
+        {"type": "ScheduledWeighting", "schedules": {"b": {"type": "constant", "warmup": -1}}},
+        "loss.weighting.schedules.b: Constant: warmup: expected an integer >= 0; got -1",
+    ),
+    (
         {"type": "ScheduledWeighting", "schedules": {"b": {"type": "step", "every": 2, "factor": "half"}}},
         "loss.weighting.schedules.b: Step: factor: expected a number >= 0; got 'half'",
     ),
@@ -215,6 +219,8 @@ def test_a_fault_is_told_with_its_place(weighting: Any, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         build_loss(config_of(weighting))
     assert len(find_faults(config_of(weighting))) == 1
+    validator = jsonschema.Draft7Validator(config_schema())
+    assert validator.is_valid(config_of(weighting)) == ("no term" in text)  # a schema knows nothing of the labels
 
 
 def test_the_written_out_form_is_checked_too() -> None:

@@ -159,16 +159,17 @@ class TestBatch:
 
 
 class TestQueue:
+    @pytest.mark.parametrize("temperature", [0.2, 0.03])  # of both ways to sum over the batch
     @pytest.mark.parametrize("indexed", [False, True])
-    def test_equals_info_nce_over_batch_and_queue(self, indexed):
-        loss = CRDLoss(neg_num=7, reduction="none", temperature=0.2)
+    def test_equals_info_nce_over_batch_and_queue(self, indexed, temperature):
+        loss = CRDLoss(neg_num=7, reduction="none", temperature=temperature)
         queue = collections.deque(maxlen=7)
         for seed in range(5):
             student, teacher = pair(3, 6, seed=seed, dtype=torch.float64)
             index = torch.tensor([seed, seed + 1, 9 * seed])
             s, t = rows(student), rows(teacher)
             queued = tuple(zip(*queue, strict=True)) or ([], [], [])
-            expected = oracles.info_nce(s, t, 0.2, index.numpy() if indexed else None, queued)
+            expected = oracles.info_nce(s, t, temperature, index.numpy() if indexed else None, queued)
             value = loss(student, teacher, sample_idx=index if indexed else None)
             # the queue holds float32
             np.testing.assert_allclose(value.detach().numpy(), expected, rtol=1e-6)

@@ -121,15 +121,29 @@ def run_sharded(config: Any, x: Tensor, y: Tensor, group: Any, rank: int) -> lis
     return [parameter.grad.full_tensor() for parameter in model.parameters()]  # type: ignore[union-attr]
 
 
-def call_function(name: str, tensor: Tensor, group: Any, rank: int) -> tuple[Tensor, Tensor]:
-    """A public helper on this rank's tensor, and the gradient of Σ (rank + 1) · output²."""
+def call_function(name: str, tensor: Tensor, group: Any, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A public helper on this rank's tensor, the gradient g of Σ (rank + 1) · output², and that of Σ (rank + 1) · g."""
     from losses_core import distributed
 
     tensor = tensor.clone().requires_grad_()
     value = getattr(distributed, name)(tensor, group)
-    ((rank + 1) * value.square()).sum().backward()
-    assert tensor.grad is not None
-    return value.detach(), tensor.grad
+    (gradient,) = torch.autograd.grad(((rank + 1) * value.square()).sum(), tensor, create_graph=True)
+    (second,) = torch.autograd.grad(((rank + 1) * gradient).sum(), tensor)
+    return value.detach(), gradient.detach(), second
+
+
+def finish(parts: list[tuple[Tensor, Any]], group: Any, rank: int) -> tuple[list[Tensor], list[Tensor], int]:
+    """`finish_all` on this rank's (numerator, denominator): values, gradients of their sum, number of collectives."""
+    from losses_core.distributed import finish_all
+    from losses_core.utils.weight_reduce import Group, Pending
+
+    numerators = [numerator.clone().requires_grad_() for numerator, _ in parts]
+    with counted() as collectives:
+        reductions = ["sum" if denominator is None else "mean" for _, denominator in parts]
+        pendings = zip(numerators, (denominator for _, denominator in parts), reductions, strict=True)
+        values = finish_all([Pending(*pending, Group(group)) for pending in pendings])
+        gradients = torch.autograd.grad(torch.stack(values).sum(), numerators)
+    return [value.detach() for value in values], list(gradients), len(collectives)
 
 
 def die(group: Any, rank: int) -> float:
