@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losses_core import LOSSES, BaseLoss, CombinedLoss, ConfigError, InputError, RegistryError
 from losses_core.interop import compute_loss_func, register_mmengine
+from losses_core.weighting import UncertaintyWeighting
 
 from .small_losses import GapLoss, SquareLoss, batch
 
@@ -46,6 +47,19 @@ def test_of_a_combination_the_terms_named_are_means_over_items() -> None:
     none = compute_loss_func(loss, items=[], accumulation_steps=3)(pred, target, num_items_in_batch=50)
     torch.testing.assert_close(none, loss(pred, target) / 3)
     torch.testing.assert_close(compute_loss_func(loss, accumulation_steps=3)(pred, target), loss(pred, target) / 3)
+
+
+def test_a_learned_weighting_accumulates_to_the_large_batch() -> None:
+    pred, target = batch(6, 3)
+    loss = CombinedLoss({"gap": GapLoss(), "square": SquareLoss()}, weighting=UncertaintyWeighting("log1p"))
+    learned = list(loss.parameters())
+    torch.nn.init.normal_(learned[0])
+    whole = loss(pred, target)
+    function = compute_loss_func(loss, accumulation_steps=2)
+    parts = [function(pred[rows], target[rows], num_items_in_batch=18) for rows in (slice(0, 1), slice(1, 6))]
+    torch.testing.assert_close(sum(parts), whole)
+    wanted = torch.autograd.grad(whole, [pred, *learned], retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(torch.stack(parts).sum(), [pred, *learned]), wanted)
 
 
 def test_classes_last_and_labels_one_further() -> None:

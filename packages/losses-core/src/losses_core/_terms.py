@@ -19,6 +19,7 @@ class LossTerms(Mapping[str, Tensor]):
     Attributes:
         raw: As given.
         weights: As given.
+        penalties: As given, empty without any.
         total: The sum of the weighted terms, in their order: what to call `backward` on.
 
     Example:
@@ -38,9 +39,9 @@ class LossTerms(Mapping[str, Tensor]):
     ) -> None:
         self.raw = raw
         self.weights = weights
+        self.penalties: Mapping[str, Tensor] = penalties or {}
         self._terms = {label: value * weights[label] for label, value in raw.items()}
-        if penalties is not None:
-            self._terms = {label: term + penalties[label] for label, term in self._terms.items()}
+        self._terms |= {label: self._terms[label] + penalty for label, penalty in self.penalties.items()}
         first, *others = self._terms.values()
         self.total: Tensor = first
         for term in others:

@@ -44,8 +44,8 @@ def compute_loss_func(
         logits_key: Where in the model's output the prediction is: a key or an attribute.
         items: The terms of a combination that are means over labels, and so are divided by the number of items.
             Default: None, all of them.
-        accumulation_steps: `gradient_accumulation_steps` of the `TrainingArguments`: what the other terms are divided
-            by, which are means of the small batch (as of Dice over its images). Default: 1.
+        accumulation_steps: `gradient_accumulation_steps` of the `TrainingArguments`. It divides the other terms, which
+            are means of the small batch (as of Dice over its images), and what a learned weighting adds. Default: 1.
         class_dim: The axis of the classes in the logits; -1 for language models. Default: 1.
         shift: Whether label i + 1 belongs to logits i, as in causal language models. Default: False.
 
@@ -92,7 +92,10 @@ def compute_loss_func(
         else:
             terms = loss.terms(pred, labels, avg_factor=dict.fromkeys(counted, num_items_in_batch) or None)
             divisor = {label: 1 if label.partition(".")[0] in counted else accumulation_steps for label in terms}
-            value = torch.stack([term / divisor[label] for label, term in terms.items()]).sum()
+            # what a weighting adds does not grow with the labels: each small batch brings it anew
+            parts = [terms.raw[label] * terms.weights[label] / divisor[label] for label in terms]
+            parts += [penalty / accumulation_steps for penalty in terms.penalties.values()]
+            value = torch.stack(parts).sum()
         return value
 
     return function
