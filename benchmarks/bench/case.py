@@ -1,0 +1,56 @@
+"""A case: one loss at one size, its peers, and what all of them are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a loss is called with; ``pred`` is what asks for the gradient."""
+
+    pred: Tensor
+    target: Any
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A loss of another library.
+
+    Attributes:
+        make: imports the library and gives a function that is called as ours is, or raises `bench.peers.Missing`.
+        variant: how its definition differs; None where value and gradient are to agree with ours.
+        setting: what is unusual about its call, for the page.
+    """
+
+    make: Callable[[], Function]
+    variant: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One loss at one size.
+
+    Attributes:
+        name: loss and size: ``iou_300``.
+        package: the distribution of the loss, a heading of the table.
+        config: of our loss.
+        inputs: the tensors, from a generator.
+        peers: by the name of their library.
+        elementwise: a loss of single elements, which a compiler makes one loop of.
+    """
+
+    name: str
+    package: str
+    config: Mapping[str, Any]
+    inputs: Callable[[torch.Generator], Inputs]
+    peers: Mapping[str, Peer]
+    elementwise: bool = False

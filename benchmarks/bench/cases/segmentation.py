@@ -1,0 +1,129 @@
+"""Cases of losses-seg."""
+
+from __future__ import annotations
+
+import types
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench import inputs, textbook
+from bench.case import Case, Function, Peer
+from bench.peers import load
+
+case = partial(Case, package="losses-seg")
+
+
+def _kornia_dice() -> Function:
+    return partial(load("kornia.losses:dice_loss"), average="macro", ignore_index=None)
+
+
+def _monai_dice(**options: object) -> Function:
+    loss = load("monai.losses:DiceLoss")(
+        to_onehot_y=True, softmax=True, smooth_nr=1.0, smooth_dr=1.0, **options
+    )
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
+def _smp_dice() -> Function:
+    return load("segmentation_models_pytorch.losses:DiceLoss")("multiclass", smooth=1.0)
+
+
+def _mmseg_dice() -> Function:
+    loss = load("mmseg.models.losses.dice_loss:DiceLoss")(use_sigmoid=False)
+    return lambda x, y: loss(x, y)
+
+
+def _dice_peers(*, naive: bool) -> dict[str, Peer]:
+    batch = "sums over the batch, e = 1"
+    peers = {
+        "monai": Peer(lambda: _monai_dice(squared_pred=not naive)),
+        "smp": Peer(_smp_dice, variant=batch),
+        "kornia": Peer(_kornia_dice, variant=batch),
+        "mmseg": Peer(_mmseg_dice, variant="one ratio over the classes of an image"),
+    }
+    return peers if naive else peers | {"textbook": Peer(lambda: textbook.dice)}
+
+
+def _monai_gdl() -> Function:
+    loss = load("monai.losses:GeneralizedDiceLoss")(to_onehot_y=True, softmax=True)
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
+def _monai_binary() -> Function:
+    return load("monai.losses:DiceLoss")(sigmoid=True, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0)
+
+
+def _smp_binary() -> Function:
+    return load("segmentation_models_pytorch.losses:DiceLoss")("binary", smooth=1.0)
+
+
+def _smp_lovasz(mode: str) -> Function:
+    return load("segmentation_models_pytorch.losses:LovaszLoss")(mode, ignore_index=255)
+
+
+def _mmseg_lovasz(**options: object) -> Function:
+    return load("mmseg.models.losses.lovasz_loss:LovaszLoss")(reduction="none", **options)
+
+
+def _monai_hausdorff() -> Function:
+    loss = load("monai.losses:HausdorffDTLoss")(include_background=True, to_onehot_y=True, softmax=True)
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
+def _kornia_hausdorff() -> Function:
+    loss = load("kornia.losses:HausdorffERLoss")()
+    return lambda x, y: loss(x.softmax(1), y.unsqueeze(1))
+
+
+def _kornia_lovasz_hinge() -> Function:
+    loss = load("kornia.losses:lovasz_hinge_loss")
+    return lambda x, y: loss(x, y.squeeze(1))
+
+
+def _mmseg_ohem() -> Function:
+    context = types.SimpleNamespace(ignore_index=255)
+    sampler = load("mmseg.structures.sampler.ohem_pixel_sampler:OHEMPixelSampler")(context, thresh=0.7, min_kept=25000)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        weight = sampler.sample(x, y.unsqueeze(1))
+        return (F.cross_entropy(x, y, ignore_index=255, reduction="none") * weight).sum() / weight.sum()
+
+    return loss
+
+
+_PIXELS = inputs.blobs(4, 19, 256)
+
+CASES = [
+    case("dice_4x19x256", config={"type": "DiceLoss"}, inputs=_PIXELS, peers=_dice_peers(naive=False)),
+    case("dice_2x150x256", config={"type": "DiceLoss"}, inputs=inputs.blobs(2, 150, 256),
+         peers={name: peer for name, peer in _dice_peers(naive=False).items() if name in ("monai", "kornia")}),
+    case("dice_naive_4x19x256", config={"type": "DiceLoss", "naive_dice": True}, inputs=_PIXELS,
+         peers=_dice_peers(naive=True)),
+    case("gdl_4x19x256", config={"type": "GeneralizedDiceLoss"}, inputs=_PIXELS,
+         peers={"monai": Peer(_monai_gdl, variant="weights 1/A² without their scale")}),
+    case("binary_dice_8x512", config={"type": "BinaryDiceLoss"}, inputs=inputs.masks(8, 512), peers={
+        "monai": Peer(_monai_binary), "smp": Peer(_smp_binary, variant="sums over the batch, e = 1"),
+        "textbook": Peer(lambda: textbook.binary_dice),
+    }),
+    case("lovasz_2x19x256_present8", config={"type": "LovaszLoss"}, inputs=inputs.blobs(2, 19, 256, present=8), peers={
+        "smp": Peer(lambda: _smp_lovasz("multiclass")), "mmseg": Peer(_mmseg_lovasz),
+    }),
+    case("lovasz_all_image_2x19x256", config={"type": "LovaszLoss", "classes": "all", "per_image": True},
+         inputs=inputs.blobs(2, 19, 256), peers={"kornia": Peer(lambda: load("kornia.losses:lovasz_softmax_loss"))}),
+    case("lovasz_hinge_4x256", config={"type": "LovaszHingeLoss"}, inputs=inputs.masks(4, 256), peers={
+        "textbook": Peer(lambda: textbook.lovasz_hinge),
+        "kornia": Peer(_kornia_lovasz_hinge, variant="per image"),
+        "smp": Peer(lambda: _smp_lovasz("binary")),
+    }),
+    case("hd_2x4x256", config={"type": "HDLoss", "pred_mask": "threshold"}, inputs=inputs.blobs(2, 4, 256), peers={
+        "monai": Peer(_monai_hausdorff), "kornia": Peer(_kornia_hausdorff, variant="erosion instead of distances"),
+    }),
+    case("boundary_2x4x256", config={"type": "BoundaryLoss", "classes": "all"}, inputs=inputs.blobs(2, 4, 256),
+         peers={"textbook": Peer(lambda: textbook.boundary)}),
+    case("ohem_ce_4x19x256_k100k", config={"type": "OHEMCrossEntropyLoss"}, inputs=_PIXELS,
+         peers={"mmseg": Peer(_mmseg_ohem)}),
+    case("ohem_binary_8x512_k100k", config={"type": "OHEMBinaryLoss"}, inputs=inputs.masks(8, 512),
+         peers={"textbook": Peer(lambda: textbook.ohem_binary)}),
+]

@@ -1,0 +1,139 @@
+"""Inputs of the cases, at the sizes and with the statistics of real training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from bench.case import Inputs
+
+Make = Callable[[Generator], Inputs]
+
+
+def logits(generator: Generator, *shape: int, scale: float = 2.0) -> Tensor:
+    return scale * torch.randn(shape, generator=generator)
+
+
+def labels(generator: Generator, classes: int, *shape: int) -> Tensor:
+    return torch.randint(classes, shape, generator=generator)
+
+
+def labelled(n: int, c: int, *spatial: int) -> Make:
+    """Logits (N,C,*S) and labels (N,*S)."""
+    return lambda g: Inputs(logits(g, n, c, *spatial), labels(g, c, n, *spatial))
+
+
+def mixed(n: int, c: int) -> Make:
+    """Logits (N,C), and distributions over two classes each, as MixUp makes them."""
+
+    def make(g: Generator) -> Inputs:
+        share = torch.rand(n, 1, generator=g)
+        first, second = (F.one_hot(labels(g, c, n), c).float() for _ in range(2))
+        return Inputs(logits(g, n, c), first * share + second * (1 - share))
+
+    return make
+
+
+def tags(n: int, c: int, positive: float) -> Make:
+    """Logits (N,C) and 0 or 1 for each, of which a share is 1."""
+    return lambda g: Inputs(logits(g, n, c), (torch.rand(n, c, generator=g) < positive).float())
+
+
+def anchors(n: int, c: int, positive: float) -> Make:
+    """Logits (N,C), and a label for each anchor, of which most are background, C."""
+
+    def make(g: Generator) -> Inputs:
+        label = labels(g, c, n).masked_fill(torch.rand(n, generator=g) >= positive, c)
+        return Inputs(logits(g, n, c), label)
+
+    return make
+
+
+def scored_anchors(n: int, c: int, positive: float) -> Make:
+    """Logits (N,C), and for each anchor a label and an IoU."""
+
+    def make(g: Generator) -> Inputs:
+        given = anchors(n, c, positive)(g)
+        score = torch.rand(n, generator=g).masked_fill(given.target == c, 0)
+        return Inputs(given.pred, (given.target, score))
+
+    return make
+
+
+def scores(n: int, c: int, positive: float) -> Make:
+    """Logits (N,C) and scores, most of them 0."""
+
+    def make(g: Generator) -> Inputs:
+        score = torch.rand(n, c, generator=g)
+        return Inputs(logits(g, n, c), score.masked_fill(torch.rand(n, c, generator=g) >= positive, 0))
+
+    return make
+
+
+def boxes(n: int) -> Make:
+    """Boxes in an image of 640 pixels, and targets that overlap most of them."""
+
+    def make(g: Generator) -> Inputs:
+        corner, size = 500 * torch.rand(n, 2, generator=g), 10 + 100 * torch.rand(n, 2, generator=g)
+        target = torch.cat((corner, corner + size), 1)
+        return Inputs(target + 8 * torch.randn(n, 4, generator=g), target)
+
+    return make
+
+
+def offsets(n: int) -> Make:
+    """Predicted and true box offsets."""
+    return lambda g: Inputs(torch.randn(n, 4, generator=g), torch.randn(n, 4, generator=g))
+
+
+def bins(n: int, sides: int, number: int) -> Make:
+    """Logits (N·sides, bins) and distances."""
+    return lambda g: Inputs(
+        logits(g, n * sides, number), (number - 1) * torch.rand(n * sides, generator=g)
+    )
+
+
+def blobs(n: int, c: int, size: int, present: int | None = None) -> Make:
+    """Logits (N,C,H,W) and a map of labels in connected regions, which the logits follow with noise."""
+
+    def make(g: Generator) -> Inputs:
+        coarse = torch.randn(n, present or c, 9, 9, generator=g)
+        label = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True).argmax(1)
+        truth = F.one_hot(label, c).movedim(-1, 1).float()
+        return Inputs(logits(g, n, c, size, size) + 2 * truth, label)
+
+    return make
+
+
+def masks(n: int, size: int) -> Make:
+    """Logits (N,1,H,W) and masks of 0 and 1 in connected regions."""
+
+    def make(g: Generator) -> Inputs:
+        coarse = torch.randn(n, 1, 9, 9, generator=g)
+        mask = (F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True) > 0.5).float()
+        return Inputs(logits(g, n, 1, size, size) + 4 * mask - 2, mask)
+
+    return make
+
+
+def pair(*shape: int, scale: float = 1.0) -> Make:
+    """Two tensors of one shape, of student and teacher."""
+    return lambda g: Inputs(logits(g, *shape, scale=scale), logits(g, *shape, scale=scale))
+
+
+def features(*shape: int) -> Make:
+    """Features after a ReLU, as the blocks of a network give them."""
+    return lambda g: Inputs(logits(g, *shape, scale=1.0).relu(), logits(g, *shape, scale=1.0).relu())
+
+
+def embeddings(n: int, width: int, teacher_width: int | None = None) -> Make:
+    """Two sets of N vectors of length 1."""
+
+    def make(g: Generator) -> Inputs:
+        student, teacher = torch.randn(n, width, generator=g), torch.randn(n, teacher_width or width, generator=g)
+        return Inputs(F.normalize(student), F.normalize(teacher))
+
+    return make

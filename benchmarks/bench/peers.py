@@ -1,0 +1,108 @@
+"""The losses of other libraries, as functions; a library that is not there raises `Missing`.
+
+Several libraries import torchvision, mmcv or a registry when they are imported, none of which their losses need. Of
+those only the modules with the losses are loaded: an empty module stands for each package around them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Missing(Exception):
+    """A peer that is not installed here."""
+
+
+def load(target: str) -> Any:
+    """The object ``package.module:name``."""
+    module, _, name = target.partition(":")
+    package = module.partition(".")[0]
+    if package not in sys.modules:
+        if importlib.util.find_spec(package) is None:
+            raise Missing(package)
+        prepare(package)
+    return getattr(importlib.import_module(module), name)
+
+
+def prepare(package: str) -> None:
+    """Put the empty modules in place that the losses of this package can be imported from; does nothing twice."""
+    if package not in sys.modules and package in _PREPARE:
+        _PREPARE[package]()
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, None where there is none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _shells(*names: str) -> None:
+    """Put an empty module in the place of each package, from which its modules can be imported."""
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        shell: Any = types.ModuleType(name)
+        if parent:
+            shell.__path__ = [os.path.join(folder, child) for folder in sys.modules[parent].__path__]
+            setattr(sys.modules[parent], child, shell)
+        else:
+            spec = importlib.util.find_spec(name)
+            assert spec
+            shell.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules[name] = shell
+
+
+class _Registry:
+    """Takes the place of a registry: registering returns the class as it is."""
+
+    def register_module(self, *_: Any, **__: Any) -> Callable[[Any], Any]:
+        return lambda registered: registered
+
+
+def _openmmlab(package: str, folders: Sequence[str], *registries: str) -> None:
+    if "mmcv" not in sys.modules and importlib.util.find_spec("mmcv") is None:  # for an operator on the GPU, which no loss here asks for
+        sys.modules["mmcv"] = types.ModuleType("mmcv")
+        sys.modules["mmcv.ops"] = ops = types.ModuleType("mmcv.ops")
+        ops.sigmoid_focal_loss = None  # type: ignore[attr-defined]
+    _shells(package, *(f"{package}.{folder}" for folder in folders))
+    registry: Any = types.ModuleType(f"{package}.registry")
+    for name in registries:
+        setattr(registry, name, _Registry())
+    sys.modules[registry.__name__] = registry
+
+
+def _mmdet() -> None:
+    _openmmlab("mmdet", ["models", "models.losses", "structures", "structures.bbox"], "MODELS")
+    overlaps = importlib.import_module("mmdet.structures.bbox.bbox_overlaps")
+    sys.modules["mmdet.structures.bbox"].bbox_overlaps = overlaps.bbox_overlaps  # type: ignore[attr-defined]
+
+
+def _mmseg() -> None:
+    _openmmlab("mmseg", ["models", "models.losses", "structures", "structures.sampler"], "MODELS", "TASK_UTILS")
+
+
+def _torchdistill() -> None:
+    _shells("torchdistill", "torchdistill.losses", "torchdistill.common")
+    registry: Any = types.ModuleType("torchdistill.losses.registry")
+    registry.register_mid_level_loss = registry.register_loss_wrapper = lambda registered: registered
+    sys.modules[registry.__name__] = registry
+
+
+_PREPARE: dict[str, Callable[[], None]] = {
+    "mmdet": _mmdet,
+    "mmpretrain": lambda: _openmmlab("mmpretrain", ["models", "models.losses"], "MODELS"),
+    "mmrazor": lambda: _openmmlab("mmrazor", ["models", "models.losses"], "MODELS"),
+    "mmseg": _mmseg,
+    "segmentation_models_pytorch": lambda: _shells("segmentation_models_pytorch"),
+    "timm": lambda: _shells("timm", "timm.loss"),
+    "torchdistill": _torchdistill,
+    "torchvision": lambda: _shells("torchvision", "torchvision.ops"),
+}
