@@ -41,6 +41,12 @@ def _torchdistill(name: str, *arguments: object, **options: object) -> Function:
     return lambda x, t: loss({"m": {"output": x}}, {"m": {"output": t}})
 
 
+def _torchdistill_rkd() -> Function:
+    return _torchdistill(
+        "RKDLoss", student_output_path="m", teacher_output_path="m", dist_factor=1.0, angle_factor=0.0, reduction="mean"
+    )
+
+
 _SAME = {"student": {"io": "output", "path": "m"}, "teacher": {"io": "output", "path": "m"}}
 
 
@@ -140,8 +146,7 @@ CASES = [
     case("rkd_distance_256x512", config={"type": "RKDDistanceLoss"}, inputs=inputs.pair(256, 512), peers={
         "mmrazor": Peer(lambda: load("mmrazor.models.losses.relational_kd:DistanceWiseRKD")(
             loss_weight=1.0, with_l2_norm=False)),
-        "torchdistill": Peer(lambda: _torchdistill("RKDLoss", "m", "output", "m", "output",
-                                                   dist_factor=1.0, angle_factor=0.0)),
+        "torchdistill": Peer(_torchdistill_rkd),
     }),
     case("rkd_angle_128x512", config={"type": "RKDAngleLoss"}, inputs=inputs.pair(128, 512), peers={
         "mmrazor": Peer(lambda: load("mmrazor.models.losses.relational_kd:AngleWiseRKD")(

@@ -12,6 +12,8 @@ from losses_core.utils import checks
 def is_index(pred: Tensor, target: Tensor) -> bool:
     """Whether ``target`` holds class indices (N,*S) for ``pred`` (N,C,*S), by shape; else probabilities."""
     checks.tensor("target", target)
+    if target.shape == pred.shape[:1] + pred.shape[2:] and pred.ndim > 1:  # the usual case, without a detour
+        return True
     if pred.ndim < 2:
         raise InputError(f"expected pred of shape (N, C, *S); got {tuple(pred.shape)}.")
     index_shape = (pred.shape[0], *pred.shape[2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from losses_cls._targets import like_pred
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
-from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise, hide_gradient
+from losses_core.utils import checks, temporaries
+from losses_core.utils.elementwise import Elements, Evaluated, power
 from losses_core.utils.precision import full_precision
 
 
@@ -25,38 +25,42 @@ class _Asymmetric:
     clip: float
     frozen_focus: bool
     ignore_index: int | None
+    index: ClassVar[bool] = False
 
-    def hidden(self, t: Tensor) -> Tensor | None:
-        return None if self.ignore_index is None else t == self.ignore_index
-
-    def value(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
         n = torch.sigmoid(-x)
-        p_m = self._shifted(x, n)
-        positive_focus, negative_focus = n.pow(self.gamma_pos), p_m.pow(self.gamma_neg)
-        if self.frozen_focus:
-            positive_focus, negative_focus = positive_focus.detach(), negative_focus.detach()
-        return -(t * positive_focus * F.logsigmoid(x) + (1 - t) * negative_focus * self._log_rest(x, n))
+        # 1 - p_m, at most 1
+        rest = temporaries.clamp(n + self.clip, high=1) if self.clip else n
+        p_m = torch.rsub(rest, 1) if self.clip else torch.sigmoid(x)
+        positive_focus, negative_focus = power(n, self.gamma_pos), power(p_m, self.gamma_neg)
 
-    def slope(self, x: Tensor, t: Tensor) -> Tensor:
-        p, n = torch.sigmoid(x), torch.sigmoid(-x)
-        p_m = self._shifted(x, n)
-        positive, negative = -n, p
-        if self.clip:
-            # d(-log(1-p_m))/dx = p n / (1-p_m), and 0 while p is below the margin
-            negative = torch.where(p_m > 0, p * n / (n + self.clip).clamp(max=1), 0)
-        if not self.frozen_focus:
-            positive = positive + self.gamma_pos * p * F.logsigmoid(x)
-            # -log(1-p_m)/p_m → 1 as p_m → 0, so the power keeps its exponent γ-
-            ratio = -self._log_rest(x, n) / p_m.clamp(min=torch.finfo(p_m.dtype).tiny)
-            negative = negative + torch.where(p_m > 0, self.gamma_neg * p * n * ratio, 0)
-        return t * n.pow(self.gamma_pos) * positive + (1 - t) * p_m.pow(self.gamma_neg) * negative
+        def log_rest() -> Tensor:
+            return rest.log() if self.clip else F.logsigmoid(-x)
 
-    def _shifted(self, x: Tensor, n: Tensor) -> Tensor:
-        return (1 - n - self.clip).clamp(min=0) if self.clip else torch.sigmoid(x)
+        def value() -> Tensor:
+            focus = positive_focus, negative_focus
+            if self.frozen_focus:
+                focus = positive_focus.detach(), negative_focus.detach()
+            positive = temporaries.mul(temporaries.mul(F.softplus(-x), focus[0]), t)
+            return temporaries.addcmul(positive, temporaries.mul(t - 1, focus[1]), log_rest())
 
-    def _log_rest(self, x: Tensor, n: Tensor) -> Tensor:
-        """log(1-p_m)"""
-        return (n + self.clip).clamp(max=1).log() if self.clip else F.logsigmoid(-x)
+        def slope() -> Tensor:
+            positive, negative = -n, p_m
+            if self.clip:
+                # d(-log(1-p_m))/dx = p n / (1-p_m), and 0 while p is below the margin, where the focus is 0 or 1
+                negative = torch.rsub(n, 1) * n / rest
+                if self.gamma_neg == 0:
+                    negative = torch.where(p_m > 0, negative, 0)
+            if not self.frozen_focus:
+                p = torch.sigmoid(x)
+                positive = positive + self.gamma_pos * p * F.logsigmoid(x)
+                # -log(1-p_m)/p_m → 1 as p_m → 0, so the power keeps its exponent γ-
+                ratio = -log_rest() / p_m.clamp(min=torch.finfo(p_m.dtype).tiny)
+                negative = negative + torch.where(p_m > 0, self.gamma_neg * p * n * ratio, 0)
+            positive = temporaries.mul(positive, positive_focus) * t
+            return temporaries.addcmul(positive, temporaries.mul(torch.rsub(t, 1), negative_focus), negative)
+
+        return Evaluated(value, slope)
 
 
 @full_precision
@@ -86,14 +90,9 @@ def asymmetric_loss(
     Returns:
         The shape of ``pred``.
     """
-    target = like_pred(pred, target)
     formula = _Asymmetric(gamma_neg, gamma_pos, clip, disable_torch_grad_focal, ignore_index)
-    if optimized:
-        return elementwise(formula, pred, target)
-    hidden = formula.hidden(target)
-    if hidden is None:
-        return formula.value(pred, target)
-    return formula.value(hide_gradient(pred, hidden), target).masked_fill(hidden, 0)
+    elements = Elements(formula, pred, like_pred(pred, target))
+    return elements.elements() if optimized else elements.recorded()
 
 
 class AsymmetricLoss(BaseLoss):
@@ -160,19 +159,10 @@ class AsymmetricLoss(BaseLoss):
         self.disable_torch_grad_focal = checks.flag(self, "disable_torch_grad_focal", disable_torch_grad_focal)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        target = like_pred(pred, target)
-        value = asymmetric_loss(
-            pred,
-            target,
-            gamma_neg=self.gamma_neg,
-            gamma_pos=self.gamma_pos,
-            clip=self.clip,
-            disable_torch_grad_focal=self.disable_torch_grad_focal,
-            ignore_index=ignore_index,
-            optimized=self._optimized,
-        )
-        return Unreduced(value, target != ignore_index)
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced | Elements:
+        formula = _Asymmetric(self.gamma_neg, self.gamma_pos, self.clip, self.disable_torch_grad_focal, ignore_index)
+        elements = Elements(formula, pred, like_pred(pred, target))
+        return elements if self._optimized else Unreduced(elements.recorded(), elements.mask())
 
 
 class AsymmetricLossOptimized(AsymmetricLoss):

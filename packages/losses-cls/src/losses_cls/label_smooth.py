@@ -7,11 +7,13 @@ from typing import Unpack
 
 from torch import Tensor
 
-from losses_cls._targets import classes_of, index_mass, is_index
+from losses_cls._targets import classes_of
 from losses_cls.cross_entropy import cross_entropy
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_cls.cross_entropy.softmax import deferred_cross_entropy
+from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
+from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
 
 
@@ -98,12 +100,9 @@ class LabelSmoothLoss(BaseLoss):
         self._set_vector("class_weight", class_weight)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Tensor | Deferred:
         classes = classes_of(pred)
         if self.num_classes is not None and classes != self.num_classes:
             raise InputError(f"expected pred with num_classes={self.num_classes} on axis 1; got {tuple(pred.shape)}.")
         weight = self._vector("class_weight", pred, classes)
-        value = label_smooth_loss(
-            pred, target, smoothing=self.smoothing, class_weight=weight, ignore_index=ignore_index
-        )
-        return Unreduced(value, index_mass(target, ignore_index, weight) if is_index(pred, target) else None)
+        return deferred_cross_entropy(pred, target, weight, ignore_index, self.smoothing)

@@ -20,7 +20,15 @@ from losses_core.errors import ConfigError, InputError
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
 from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.precision import map_tensors, match_dtype, upcast, without_autocast
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.precision import (
+    autocast_active,
+    map_tensors,
+    match_dtype,
+    nothing_to_cast,
+    upcast,
+    without_autocast,
+)
 from losses_core.utils.weight_reduce import (
     REDUCTIONS,
     Group,
@@ -136,7 +144,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
             raise ConfigError(f"{type(self).__name__}: reduction='sum' takes no avg_factor; use reduction='mean'.")
 
     @abc.abstractmethod
-    def _forward(self, *args: Any, **kwargs: Any) -> Tensor | Unreduced:
+    def _forward(self, *args: Any, **kwargs: Any) -> Tensor | Unreduced | Deferred:
         """The unreduced loss of ``(pred, target, **keywords)``, in the precision of ``pred``."""
 
     @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
@@ -183,28 +191,57 @@ class BaseLoss(PerClassVectors, abc.ABC):
     ) -> Pending:
         """Everything of a call but the division by the denominator and ``loss_weight``."""
         keywords = self._keywords(kwargs)
+        reduction = self.reduction if reduction_override is None else reduction_override
+        if avg_factor is None:
+            avg_factor = self.avg_factor
         try:
-            reduction = self.reduction if reduction_override is None else reduction_override
-            check_reduction(reduction, self.reductions)
-            if avg_factor is None:
-                avg_factor = self.avg_factor
-            pred = upcast(pred)
-            reference = checks.floating(pred)
-            target = match_dtype(upcast(target), reference.dtype)
-            with without_autocast(reference.device.type):
-                if weight is not None:
-                    checks.tensor("weight", weight)
-                    weight = self._map_weight(weight.to(reference.dtype), pred, target)
-                    pred = self._hide(pred, weight)
-                result = self._forward(pred, target, **keywords)
-                value, mass, everywhere = result if isinstance(result, Unreduced) else Unreduced(result)
-                if weight is not None:
-                    value = apply_weight(value, weight)
-                group = None if everywhere or not self._synchronises() else Group(self.process_group)
-                return pending(value, mass, reduction, avg_factor)._replace(group=group)
+            if reduction not in self.reductions:
+                check_reduction(reduction, self.reductions)
+            if nothing_to_cast(pred, target):  # the usual case, without a detour
+                reference = pred
+            else:
+                pred = upcast(pred)
+                reference = checks.floating(pred)
+                target = match_dtype(upcast(target), reference.dtype)
+            if autocast_active(reference):
+                with without_autocast(reference.device.type):
+                    return self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
+            return self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
         except InputError as error:
             error.where = type(self).__name__
             raise
+
+    def _reduced(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None,
+        reference: Tensor,
+        reduction: str,
+        avg_factor: float | Tensor | None,
+        keywords: dict[str, Any],
+    ) -> Pending:
+        """``_forward`` of inputs in the precision of ``reference``, the weights, and the sums."""
+        if weight is not None:
+            checks.tensor("weight", weight)
+            weight = self._map_weight(weight.to(reference.dtype), pred, target)
+            pred = self._hide(pred, weight)
+        result = self._forward(pred, target, **keywords)
+        if isinstance(result, Deferred):
+            if weight is None and reduction != "none" and result.summable:
+                return self._grouped(result.pending(reduction, avg_factor), False)
+            result = result.unreduced()
+        value, mass, everywhere = result if isinstance(result, Unreduced) else Unreduced(result)
+        if weight is not None:
+            value = apply_weight(value, weight)
+        return self._grouped(pending(value, mass, reduction, avg_factor), everywhere)
+
+    def _grouped(self, own: Pending, everywhere: bool) -> Pending:
+        """What is this rank's part only, with the ranks to sum it over."""
+        if everywhere or not self.sync_dist or not self._synchronises():
+            return own
+        numerator = own.numerator if isinstance(own.numerator, Tensor) else own.numerator.total(1.0)
+        return Pending(numerator, own.denominator, own.reduction, Group(self.process_group))
 
     def _synchronises(self) -> bool:
         """Whether this call is to be normalised over more ranks than this one."""
@@ -226,10 +263,11 @@ class BaseLoss(PerClassVectors, abc.ABC):
                 keywords[name] = given[name]
             elif default is not inspect.Parameter.empty:
                 keywords[name] = default
-            elif hasattr(self, name):
-                keywords[name] = getattr(self, name)
             else:
-                raise TypeError(f"{type(self).__name__}: the call needs {name}=.")
+                try:
+                    keywords[name] = getattr(self, name)
+                except AttributeError:
+                    raise TypeError(f"{type(self).__name__}: the call needs {name}=.") from None
         return keywords
 
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
-from losses_core.utils.autograd import Function, elementwise
+from losses_core.utils.autograd import Function
+from losses_core.utils.elementwise import elementwise
 from losses_core.utils.precision import full_precision
 from losses_det._one_pass import one_pass
 from losses_det._quality import Scores

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Unpack
+from functools import partial
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from torch import Tensor
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
+from losses_core.utils.elementwise import Elements, Evaluated
+from losses_core.utils.native import Native
 from losses_core.utils.precision import full_precision
 
 
@@ -56,26 +58,22 @@ class _Balanced:
     alpha: float
     gamma: float
     beta: float
+    ignore_index: ClassVar[None] = None
+    index: ClassVar[bool] = False
 
-    @property
-    def b(self) -> float:
-        return math.expm1(self.gamma / self.alpha)
-
-    def hidden(self, t: Tensor) -> None:
-        """Nothing is ignored."""
-
-    def value(self, x: Tensor, t: Tensor) -> Tensor:
-        distance = (x - t).abs()
-        near = distance.clamp(max=self.beta)
-        curved = (near + self.beta / self.b) * self._growth(near) - self.alpha * near
-        return torch.add(curved, distance - near, alpha=self.gamma)
-
-    def slope(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
+        b = math.expm1(self.gamma / self.alpha)
         difference = x - t
-        return self._growth(difference.abs().clamp(max=self.beta)) * torch.sign(difference)
+        distance = difference.abs()
+        near = distance.clamp(max=self.beta)
+        growth = torch.log1p(near * (b / self.beta))
 
-    def _growth(self, near: Tensor) -> Tensor:
-        return self.alpha * torch.log1p(near * (self.b / self.beta))
+        def value() -> Tensor:
+            curved = torch.sub(growth, near, alpha=b / self.beta) * (self.alpha * self.beta / b)
+            curved = torch.addcmul(curved, near, growth, value=self.alpha)
+            return torch.add(curved, torch.sub(distance, near), alpha=self.gamma)
+
+        return Evaluated(value, lambda: growth * torch.sign(difference) * self.alpha)
 
 
 @full_precision
@@ -94,7 +92,7 @@ def balanced_l1_loss(
     Returns:
         The shape of ``pred``.
     """
-    return elementwise(_Balanced(alpha, gamma, beta), pred, _like(pred, target))
+    return Elements(_Balanced(alpha, gamma, beta), pred, _like(pred, target)).elements()
 
 
 def _like(pred: Tensor, target: Tensor) -> Tensor:
@@ -147,8 +145,8 @@ class SmoothL1Loss(BaseLoss):
         super().__init__(**options)
         self.beta = checks.number(self, "beta", beta, low=0)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return smooth_l1_loss(pred, target, beta=self.beta)
+    def _forward(self, pred: Tensor, target: Tensor) -> Native:
+        return Native(partial(F.smooth_l1_loss, beta=self.beta), pred, _like(pred, target))
 
 
 class L1Loss(BaseLoss):
@@ -187,8 +185,8 @@ class L1Loss(BaseLoss):
 
     example = examples.VALUES
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return l1_loss(pred, target)
+    def _forward(self, pred: Tensor, target: Tensor) -> Native:
+        return Native(F.l1_loss, pred, _like(pred, target))
 
 
 class BalancedL1Loss(BaseLoss):
@@ -245,5 +243,5 @@ class BalancedL1Loss(BaseLoss):
         if gamma > 80 * alpha:  # exp of more is infinite in float32
             raise ConfigError(f"BalancedL1Loss: gamma: expected at most 80 alpha = {80 * alpha:g}; got {gamma!r}.")
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return balanced_l1_loss(pred, target, alpha=self.alpha, gamma=self.gamma, beta=self.beta)
+    def _forward(self, pred: Tensor, target: Tensor) -> Elements:
+        return Elements(_Balanced(self.alpha, self.gamma, self.beta), pred, _like(pred, target))

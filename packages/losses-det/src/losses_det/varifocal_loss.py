@@ -11,7 +11,7 @@ from torch import Tensor
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
+from losses_core.utils.elementwise import elementwise
 from losses_core.utils.precision import full_precision
 from losses_det._geometry import where_above
 from losses_det._quality import Scores

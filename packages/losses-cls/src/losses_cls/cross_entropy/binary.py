@@ -3,66 +3,97 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
-from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
+from losses_core import BaseLoss, LossOptions, examples
+from losses_core.utils import checks, temporaries
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.elementwise import Elements, Evaluated
+from losses_core.utils.native import Native
 from losses_core.utils.precision import full_precision
 
 
 @dataclasses.dataclass(frozen=True)
 class _Logits:
-    """Binary cross-entropy of logits: (1-t) x + (1 + (w-1) t) softplus(-x), with w the pos_weight."""
+    """Binary cross-entropy of logits: softplus(x) - x t, or (1-t) x + (1 + (w-1) t) softplus(-x) with a pos_weight w."""
 
     ignore_index: int | None
+    index: ClassVar[bool] = False
 
-    def hidden(self, t: Tensor) -> Tensor | None:
-        return None if self.ignore_index is None else t == self.ignore_index
-
-    def value(
+    def __call__(
         self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Tensor:
-        value = (1 - t) * x + _positive(t, pos_weight) * F.softplus(-x)
-        return value if class_weight is None else value * class_weight
+    ) -> Evaluated:
+        def value() -> Tensor:
+            if pos_weight is None:
+                return temporaries.addcmul(F.softplus(x), x, t, -1)
+            return torch.addcmul((1 - t) * x, 1 + (pos_weight - 1) * t, F.softplus(-x))
 
-    def slope(
-        self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Tensor:
-        slope = (1 - t) - _positive(t, pos_weight) * torch.sigmoid(-x)
-        return slope if class_weight is None else slope * class_weight
+        def slope() -> Tensor:
+            if pos_weight is None:
+                return temporaries.sub(torch.sigmoid(x), t)
+            return torch.addcmul(1 - t, 1 + (pos_weight - 1) * t, torch.sigmoid(-x), value=-1)
+
+        def total() -> Tensor:
+            return F.softplus(x).sum() - torch.dot(x.flatten(), t.flatten())
+
+        if pos_weight is None and class_weight is None:
+            return Evaluated(value, slope, total)
+        return _weighted(value, slope, class_weight)
 
 
-def _positive(t: Tensor, pos_weight: Tensor | None) -> Tensor | float:
-    return 1.0 if pos_weight is None else 1 + (pos_weight - 1) * t
+def _weighted(value: Callable[[], Tensor], slope: Callable[[], Tensor], weight: Tensor | None) -> Evaluated:
+    if weight is None:
+        return Evaluated(value, slope)
+    return Evaluated(lambda: value() * weight, lambda: slope() * weight)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Probabilities(_Logits):
+class _Probabilities:
     """Binary cross-entropy of probabilities, each log bounded below by -100 and flat there."""
 
-    def value(
-        self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Tensor:
-        positive = t if pos_weight is None else t * pos_weight
-        value = -(positive * x.log().clamp(min=-100) + (1 - t) * torch.log1p(-x).clamp(min=-100))
-        return value if class_weight is None else value * class_weight
+    ignore_index: int | None
+    index: ClassVar[bool] = False
 
-    def slope(
+    def __call__(
         self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Tensor:
+    ) -> Evaluated:
         positive = t if pos_weight is None else t * pos_weight
-        tiny = torch.finfo(x.dtype).tiny
-        rising = torch.where(x.log() > -100, positive / x.clamp(min=tiny), 0)
-        falling = torch.where(torch.log1p(-x) > -100, (1 - t) / (1 - x).clamp(min=tiny), 0)
-        slope = falling - rising
-        return slope if class_weight is None else slope * class_weight
+        log_p, log_n = x.log(), torch.log1p(-x)
+
+        def value() -> Tensor:
+            return -(positive * log_p.clamp(min=-100) + (1 - t) * log_n.clamp(min=-100))
+
+        def slope() -> Tensor:
+            tiny = torch.finfo(x.dtype).tiny
+            rising = torch.where(log_p > -100, positive / x.clamp(min=tiny), 0)
+            falling = torch.where(log_n > -100, (1 - t) / (1 - x).clamp(min=tiny), 0)
+            return falling - rising
+
+        return _weighted(value, slope, class_weight)
+
+
+def _deferred(
+    pred: Tensor,
+    target: Tensor,
+    pos_weight: Tensor | None,
+    class_weight: Tensor | None,
+    with_logits: bool,
+    ignore_index: int | None,
+) -> Deferred:
+    target = like_pred(pred, target)
+    pos_weight, class_weight = per_class(pos_weight, pred), per_class(class_weight, pred)
+    formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
+    elements = Elements(formula, pred, target, pos_weight, class_weight)
+    if with_logits and class_weight is None and elements.small:
+        return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target)
+    return elements
 
 
 @full_precision
@@ -88,9 +119,7 @@ def binary_cross_entropy(
     Returns:
         The shape of ``pred``.
     """
-    target = like_pred(pred, target)
-    formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
-    return elementwise(formula, pred, target, per_class(pos_weight, pred), per_class(class_weight, pred))
+    return _deferred(pred, target, pos_weight, class_weight, with_logits, ignore_index).unreduced().value
 
 
 class BinaryCrossEntropyLoss(BaseLoss):
@@ -151,14 +180,8 @@ class BinaryCrossEntropyLoss(BaseLoss):
         self._set_vector("class_weight", class_weight)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        target = like_pred(pred, target)
-        value = binary_cross_entropy(
-            pred,
-            target,
-            pos_weight=self._vector("pos_weight", pred, classes_of(pred)),
-            class_weight=self._vector("class_weight", pred, classes_of(pred)),
-            with_logits=self.with_logits,
-            ignore_index=ignore_index,
-        )
-        return Unreduced(value, target != ignore_index)
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
+        classes = classes_of(pred)
+        pos_weight = self._vector("pos_weight", pred, classes)
+        class_weight = self._vector("class_weight", pred, classes)
+        return _deferred(pred, target, pos_weight, class_weight, self.with_logits, ignore_index)

@@ -7,10 +7,26 @@ from typing import Unpack
 
 from torch import Tensor
 
-from losses_cls._targets import classes_of, index_mass, is_index
+from losses_cls._targets import classes_of, is_index
+from losses_cls.cross_entropy._labels import LabelCrossEntropy
 from losses_cls.cross_entropy._softmax import cross_entropy, soft_cross_entropy
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks
+from losses_core.utils.deferred import Deferred
+
+
+def deferred_cross_entropy(
+    pred: Tensor, target: Tensor, class_weight: Tensor | None, ignore_index: int, smoothing: float
+) -> Tensor | Deferred:
+    """`cross_entropy` of labels, or of probabilities, to be computed."""
+    if is_index(pred, target):
+        labels = checks.index("target", target)
+        return LabelCrossEntropy(
+            pred, labels, ignore_index=ignore_index, mass_weight=class_weight, smoothing=smoothing
+        )
+    return cross_entropy(
+        pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing
+    )
 
 
 class CrossEntropyLoss(BaseLoss):
@@ -77,12 +93,9 @@ class CrossEntropyLoss(BaseLoss):
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
         self.label_smoothing = checks.number(self, "label_smoothing", label_smoothing, low=0, high=1)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Tensor | Deferred:
         weight = self._vector("class_weight", pred, classes_of(pred))
-        value = cross_entropy(
-            pred, target, class_weight=weight, ignore_index=ignore_index, label_smoothing=self.label_smoothing
-        )
-        return Unreduced(value, index_mass(target, ignore_index, weight) if is_index(pred, target) else None)
+        return deferred_cross_entropy(pred, target, weight, ignore_index, self.label_smoothing)
 
 
 class SoftCrossEntropyLoss(BaseLoss):

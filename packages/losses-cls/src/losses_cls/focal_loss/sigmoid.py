@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
-from losses_core.utils.focal import SigmoidFocal
+from losses_core.utils.elementwise import Elements
+from losses_core.utils.focal import SigmoidFocal, switch
 from losses_core.utils.precision import full_precision
 
 
@@ -40,9 +39,7 @@ def binary_focal_loss(
     Returns:
         The shape of ``pred``.
     """
-    target = like_pred(pred, target)
-    factors = _balance(alpha, pred), per_class(class_weight, pred)
-    return elementwise(SigmoidFocal(gamma, ignore_index), pred, target, *factors)
+    return deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index).elements()
 
 
 @full_precision
@@ -66,17 +63,29 @@ def index_focal_loss(
     Returns:
         (N,C)
     """
-    checks.shape("target", checks.index("target", target), pred.shape[:1], reference=f"pred {tuple(pred.shape)}")
-    factors = _balance(alpha, pred), per_class(class_weight, pred)
-    return elementwise(SigmoidFocal(gamma, ignore_index, index=True), pred, target, *factors)
+    return deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index, index=True).elements()
 
 
-def _balance(alpha: Tensor | float | None, pred: Tensor) -> Tensor | None:
-    if isinstance(alpha, Tensor):
-        return per_class(alpha, pred)
-    if alpha is None or alpha < 0:
-        return None
-    return torch.full((), alpha, dtype=pred.dtype, device=pred.device)
+def deferred_focal(
+    pred: Tensor,
+    target: Tensor,
+    alpha: Tensor | float | None,
+    gamma: float,
+    class_weight: Tensor | None,
+    ignore_index: int | None,
+    *,
+    index: bool = False,
+) -> Elements:
+    """`binary_focal_loss`, or `index_focal_loss`, to be computed."""
+    if index:
+        target = checks.index("target", target)
+        checks.shape("target", target, pred.shape[:1], reference=f"pred {tuple(pred.shape)}")
+    else:
+        target = like_pred(pred, target)
+    one_for_all = None if isinstance(alpha, Tensor) else switch(alpha)
+    formula = SigmoidFocal(one_for_all, gamma, ignore_index, index)
+    factors = per_class(alpha if isinstance(alpha, Tensor) else None, pred), per_class(class_weight, pred)
+    return Elements(formula, pred, target, *factors)
 
 
 class BinaryFocalLoss(BaseLoss):
@@ -134,10 +143,8 @@ class BinaryFocalLoss(BaseLoss):
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        target = like_pred(pred, target)
-        value = binary_focal_loss(pred, target, alpha=self.alpha, gamma=self.gamma, ignore_index=ignore_index)
-        return Unreduced(value, target != ignore_index)
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Elements:
+        return deferred_focal(pred, target, self.alpha, self.gamma, None, ignore_index)
 
 
 class MultiLabelFocalLoss(BaseLoss):
@@ -192,15 +199,8 @@ class MultiLabelFocalLoss(BaseLoss):
         self._set_vector("class_weight", class_weight)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        target = like_pred(pred, target)
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Elements:
         classes = classes_of(pred)
-        value = binary_focal_loss(
-            pred,
-            target,
-            alpha=self.alpha if isinstance(self.alpha, int | float) else self._vector("alpha", pred, classes),
-            gamma=self.gamma,
-            class_weight=self._vector("class_weight", pred, classes),
-            ignore_index=ignore_index,
-        )
-        return Unreduced(value, target != ignore_index)
+        alpha = self.alpha if isinstance(self.alpha, int | float) else self._vector("alpha", pred, classes)
+        class_weight = self._vector("class_weight", pred, classes)
+        return deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index)

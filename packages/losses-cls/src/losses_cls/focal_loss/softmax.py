@@ -6,18 +6,19 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from losses_cls._targets import classes_of, index_mass, is_index
-from losses_cls.cross_entropy import cross_entropy
-from losses_cls.focal_loss.sigmoid import binary_focal_loss, index_focal_loss
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_cls._targets import classes_of, is_index
+from losses_cls.cross_entropy._labels import LabelCrossEntropy
+from losses_cls.focal_loss.sigmoid import deferred_focal
+from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.elementwise import Evaluated, power
 from losses_core.utils.precision import full_precision
 
 
@@ -27,23 +28,20 @@ class _OfCrossEntropy:
 
     alpha: float
     gamma: float
+    ignore_index: ClassVar[None] = None  # ignored labels have c = 0 already
+    index: ClassVar[bool] = False
 
-    def hidden(self, t: Tensor) -> None:
-        """Ignored labels have c = 0 already."""
-
-    def value(self, c: Tensor, t: Tensor, weight: Tensor | None = None) -> Tensor:
-        value = self._power(-torch.expm1(-c)) * c * self.alpha
-        return value if weight is None else value * weight
-
-    def slope(self, c: Tensor, t: Tensor, weight: Tensor | None = None) -> Tensor:
+    def __call__(self, c: Tensor, t: Tensor, weight: Tensor | None = None) -> Evaluated:
         q = -torch.expm1(-c)
-        # c · d(q^γ)/dc = γ q^γ · p c/q, and p c/q stays in [0,1]: finite for every γ ≥ 0 where p reaches 1
-        ratio = torch.exp(-c) * c / q.clamp(min=torch.finfo(q.dtype).tiny)
-        slope = self._power(q) * (1 + self.gamma * ratio) * self.alpha
-        return slope if weight is None else slope * weight
+        focus = power(q, self.gamma)
+        factor = self.alpha if weight is None else self.alpha * weight
 
-    def _power(self, q: Tensor) -> Tensor:
-        return q.clamp(min=torch.finfo(q.dtype).tiny).pow(self.gamma)
+        def slope() -> Tensor:
+            # c · d(q^γ)/dc = γ q^γ · p c/q, and p c/q stays in [0,1]: finite for every γ ≥ 0 where p reaches 1
+            ratio = (1 - q) * c / q.clamp(min=torch.finfo(q.dtype).tiny)
+            return focus * (1 + self.gamma * ratio) * factor
+
+        return Evaluated(lambda: focus * c * factor, slope)
 
 
 @full_precision
@@ -69,18 +67,31 @@ def softmax_focal_loss(
     Returns:
         (N,*S)
     """
+    return _deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index).elements()
+
+
+def _deferred_focal(
+    pred: Tensor,
+    target: Tensor,
+    alpha: Tensor | float | None,
+    gamma: float,
+    class_weight: Tensor | None,
+    ignore_index: int,
+) -> LabelCrossEntropy:
     if not is_index(pred, target):
         raise InputError(
             f"expected target with class indices of shape {(pred.shape[0], *pred.shape[2:])} for pred "
             f"{tuple(pred.shape)}; got {tuple(target.shape)}. One-hot targets need use_sigmoid=True."
         )
-    per_label = class_weight
-    if isinstance(alpha, Tensor):
-        per_label = alpha if class_weight is None else alpha * class_weight
-        alpha = None
-    weight = None if per_label is None else index_mass(target, ignore_index, per_label)
-    formula = _OfCrossEntropy(1.0 if alpha is None else float(alpha), gamma)
-    return elementwise(formula, cross_entropy(pred, target, ignore_index=ignore_index), target, weight)
+    per_class = isinstance(alpha, Tensor)
+    return LabelCrossEntropy(
+        pred,
+        checks.index("target", target),
+        ignore_index=ignore_index,
+        mass_weight=class_weight,
+        value_weight=alpha if isinstance(alpha, Tensor) else None,
+        focus=_OfCrossEntropy(1.0 if alpha is None or per_class else float(alpha), gamma),
+    )
 
 
 @functools.cache
@@ -161,22 +172,15 @@ class FocalLoss(BaseLoss):
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
         self.class_axis = None if use_sigmoid else 1  # type: ignore[misc]  # one class, two shapes of the loss
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
         classes = classes_of(pred)
         class_weight = self._vector("class_weight", pred, classes)
         alpha = self.alpha if isinstance(self.alpha, int | float) else self._vector("alpha", pred, classes)
         if not self.use_sigmoid:
-            value = softmax_focal_loss(
-                pred, target, alpha=alpha, gamma=self.gamma, class_weight=class_weight, ignore_index=ignore_index
-            )
-            return Unreduced(value, index_mass(target, ignore_index, class_weight))
+            return _deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index)
         if pred.ndim != 2:
             raise InputError(f"expected pred of shape (N, C) with use_sigmoid=True; got {tuple(pred.shape)}.")
         index = checks.tensor("target", target).ndim == 1
         if index and classes == 1 and not torch.compiler.is_compiling():
             _warn_one_class()
-        function = index_focal_loss if index else binary_focal_loss
-        value = function(
-            pred, target, alpha=alpha, gamma=self.gamma, class_weight=class_weight, ignore_index=ignore_index
-        )
-        return Unreduced(value, target != ignore_index)
+        return deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index, index=index)

@@ -3,66 +3,107 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils import checks
-from losses_core.utils.autograd import elementwise
+from losses_core.utils import checks, temporaries
+from losses_core.utils.elementwise import Evaluated, elementwise, power, set_at
 from losses_core.utils.precision import full_precision, match_dtype
 from losses_core.utils.weight_reduce import reduce_loss
 
 
 @dataclasses.dataclass(frozen=True)
 class SigmoidFocal:
-    """α_t q^γ · BCE with q = 1 - p_t, as a `losses_core.utils.autograd.Formula`.
+    """α_t q^γ · BCE with q = 1 - p_t, as a `losses_core.utils.elementwise.Formula`.
 
     ``t`` is a target of the shape of ``x``, or (N,) class indices for ``x`` (N,C) with ``index=True``, where a label
     outside [0,C) is background: a row without a positive.
     """
 
+    alpha: float | None
     gamma: float
     ignore_index: float | None = None
     index: bool = False
 
-    def hidden(self, t: Tensor) -> Tensor | None:
-        if self.ignore_index is None:
-            return None
-        hidden = t == self.ignore_index
-        return hidden.unsqueeze(1) if self.index else hidden
+    def __call__(
+        self, x: Tensor, t: Tensor, alpha: Tensor | None = None, class_weight: Tensor | None = None
+    ) -> Evaluated:
+        factor: float | Tensor | None = self.alpha if alpha is None else alpha
+        if not self.index:
+            return self._weighted(self._at(x, t.to(x.dtype), factor), class_weight)
+        classes = x.shape[1]
+        if torch.compiler.is_compiling():
+            # a compiler makes one loop of this
+            same = t.unsqueeze(1) == torch.arange(classes, device=x.device)
+            return self._weighted(self._at(x, same.to(x.dtype), factor), class_weight)
+        # all are negatives but one per row
+        column = t.clamp(0, classes - 1).unsqueeze(1)
+        positive = (t.unsqueeze(1) == column).to(x.dtype)
+        if isinstance(factor, Tensor) and factor.ndim:
+            factors: tuple[float | Tensor | None, ...] = factor, factor.expand_as(x).gather(1, column)
+        else:
+            factors = factor, factor
+        rest, label = self._at(x, None, factors[0]), self._at(x.gather(1, column), positive, factors[1])
 
-    def value(self, x: Tensor, t: Tensor, alpha: Tensor | None = None, class_weight: Tensor | None = None) -> Tensor:
-        t = self._dense(x, t)
-        p, n = torch.sigmoid(x), torch.sigmoid(-x)
-        q = p * (1 - t) + n * t
-        # no power of a number that may be 0 where the exponent's derivative would be infinite: see slope
-        modulated = self._power(q) * (F.softplus(x) - x * t)
-        return modulated if alpha is None and class_weight is None else modulated * _factor(t, alpha, class_weight)
+        def patched(all_: Callable[[], Tensor], one: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            return lambda: set_at(all_(), column, one())
 
-    def slope(self, x: Tensor, t: Tensor, alpha: Tensor | None = None, class_weight: Tensor | None = None) -> Tensor:
-        t = self._dense(x, t)
-        p, n = torch.sigmoid(x), torch.sigmoid(-x)
-        q = p * (1 - t) + n * t
-        # d(q^γ)/dx = γ q^γ · (1-2t) p n / q: p n / q stays in [0,1], so no γ and no saturated logit makes it infinite
-        ratio = p * n / q.clamp(min=torch.finfo(q.dtype).tiny)
-        bce = F.softplus(x) - x * t
-        slope = self._power(q) * (self.gamma * ratio * (1 - 2 * t) * bce + (p * (1 - t) - n * t))
-        return slope if alpha is None and class_weight is None else slope * _factor(t, alpha, class_weight)
+        return self._weighted(
+            Evaluated(patched(rest.value, label.value), patched(rest.slope, label.slope)), class_weight
+        )
 
-    def _power(self, q: Tensor) -> Tensor:
-        return q.clamp(min=torch.finfo(q.dtype).tiny).pow(self.gamma)
+    def _at(self, x: Tensor, t: Tensor | None, alpha: float | Tensor | None) -> Evaluated:
+        """At targets of the shape of ``x``; None: all are 0."""
+        p, bce = torch.sigmoid(x), F.softplus(x)
+        gamma = self.gamma
+        if t is None:
+            balance: float | Tensor | None = None if alpha is None else 1 - alpha
+            q, turn = p, None
+        else:
+            bce = temporaries.addcmul(bce, x, t, -1)
+            balance = None if alpha is None else _balance(t, alpha)
+            turn = torch.rsub(t, 1, alpha=2)
+            q = torch.addcmul(t, p, turn)
 
-    def _dense(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.index:
-            return (t.unsqueeze(1) == torch.arange(x.shape[1], device=x.device)).to(x.dtype)
-        return t.to(x.dtype)
+        def value() -> Tensor:
+            loss = power(q, gamma) * bce
+            return loss if balance is None else temporaries.mul(loss, balance)
+
+        def slope() -> Tensor:
+            if turn is None or t is None:
+                # d(p^γ)/dx = γ p^γ (1-p)
+                loss = temporaries.mul(temporaries.mul(torch.rsub(p, 1), bce), gamma)
+                loss = temporaries.mul(temporaries.add(loss, p), power(p, gamma))
+            else:
+                # d(q^γ)/dx = γ q^(γ-1) (1-2t) p n
+                loss = temporaries.mul(temporaries.mul(torch.addcmul(p, p, p, value=-1), turn), bce)
+                if gamma >= 1:
+                    loss = temporaries.addcmul(temporaries.mul(loss, gamma), p - t, q)
+                    loss = loss if gamma == 1 else temporaries.mul(loss, power(q, gamma - 1))
+                else:
+                    # p n / q stays in [0,1], so no γ and no saturated logit makes it infinite
+                    ratio = loss / q.clamp(min=torch.finfo(q.dtype).tiny)
+                    loss = torch.add(p - t, ratio, alpha=gamma) * power(q, gamma)
+            return loss if balance is None else temporaries.mul(loss, balance)
+
+        return Evaluated(value, slope)
+
+    @staticmethod
+    def _weighted(evaluated: Evaluated, weight: Tensor | None) -> Evaluated:
+        if weight is None:
+            return evaluated
+        return Evaluated(lambda: evaluated.value() * weight, lambda: evaluated.slope() * weight)
 
 
-def _factor(t: Tensor, alpha: Tensor | None, class_weight: Tensor | None) -> Tensor:
-    factor = torch.ones_like(t) if alpha is None else alpha * t + (1 - alpha) * (1 - t)
-    return factor if class_weight is None else factor * class_weight
+def _balance(t: Tensor, alpha: float | Tensor) -> Tensor:
+    """α t + (1-α) (1-t)"""
+    if isinstance(alpha, Tensor):
+        return torch.addcmul(1 - alpha, t, 2 * alpha - 1)
+    return torch.rsub(t, 1 - alpha, alpha=1 - 2 * alpha)
 
 
 @full_precision
@@ -124,5 +165,9 @@ def sigmoid_focal_loss(
     if gamma < 0:
         raise InputError(f"gamma: expected a number >= 0; got {gamma}.")
     target = match_dtype(target, pred.dtype)
-    factor = None if alpha is None or alpha < 0 else torch.full((), alpha, dtype=pred.dtype, device=pred.device)
-    return reduce_loss(elementwise(SigmoidFocal(gamma), pred, target, factor), reduction)
+    return reduce_loss(elementwise(SigmoidFocal(switch(alpha), gamma), pred, target), reduction)
+
+
+def switch(alpha: float | None) -> float | None:
+    """None for a negative number, which turns the balance off as well."""
+    return None if alpha is None or alpha < 0 else float(alpha)

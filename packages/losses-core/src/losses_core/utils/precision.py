@@ -43,8 +43,20 @@ def first_tensor(inputs: Any) -> Tensor | None:
     return None
 
 
+def nothing_to_cast(pred: Any, target: Any) -> bool:
+    """Whether these are a float32 tensor, and another one or one of labels."""
+    return (
+        isinstance(pred, Tensor)
+        and isinstance(target, Tensor)
+        and pred.dtype == torch.float32
+        and target.dtype in (torch.float32, torch.int64)
+    )
+
+
 def upcast(inputs: Any) -> Any:
     """Cast fp16 and bf16 tensors, also inside tuples, to float32; leave everything else as it is."""
+    if isinstance(inputs, Tensor):  # the usual case, without a detour
+        return _upcast_tensor(inputs)
     return map_tensors(_upcast_tensor, inputs)
 
 
@@ -54,15 +66,23 @@ def _upcast_tensor(tensor: Tensor) -> Tensor:
 
 def match_dtype(inputs: Any, dtype: torch.dtype) -> Any:
     """Cast floating tensors, also inside tuples, to ``dtype``; integer and bool ones stay."""
+    if isinstance(inputs, Tensor) and inputs.dtype == dtype:
+        return inputs
     return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs)
 
 
-def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
-    """A context in which autocast is off; entering it costs nothing where autocast is off already."""
+def autocast_active(tensor: Tensor) -> bool:
+    """Whether autocast is on for the device of a tensor."""
+    if tensor.is_cpu:  # the usual case, without a detour
+        return torch.is_autocast_enabled("cpu")
     # meta tensors have no autocast at all: asking for it raises
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
+    device_type = tensor.device.type
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """A context in which autocast is off."""
+    return torch.autocast(device_type, enabled=False)
 
 
 def full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -82,7 +102,9 @@ def full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
         args, kwargs = upcast(args), upcast(kwargs)
         tensor = first_tensor(args)
         try:
-            with without_autocast("cpu" if tensor is None else tensor.device.type):
+            if tensor is None or not autocast_active(tensor):
+                return function(*args, **kwargs)
+            with without_autocast(tensor.device.type):
                 return function(*args, **kwargs)
         except InputError as error:
             error.where = error.where or function.__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -39,28 +39,45 @@ class Group(NamedTuple):
     handle: Any = None
 
 
+class Summable(Protocol):
+    """A loss whose elements are not written out, a `losses_core.utils.deferred.Deferred`."""
+
+    def total(self, scale: float | Tensor) -> Tensor:
+        """``scale`` times the sum of the elements."""
+
+
 class Pending(NamedTuple):
     """A loss one division away from its result: ``numerator / denominator``, or ``numerator`` alone.
+
+    The numerator may be a loss whose sum is still to be taken, together with the division.
 
     With a ``group``, numerator and denominator are this rank's part and are to be summed first, by
     `losses_core.distributed.finish_all`.
     """
 
-    numerator: Tensor
+    numerator: Tensor | Summable
     denominator: Tensor | float | None
     reduction: str
     group: Group | None = None
 
     def finish(self, scale: float = 1.0) -> Tensor:
         """The reduced loss times ``scale``."""
-        if self.denominator is None:
-            return self.numerator if scale == 1.0 else self.numerator * scale
-        if isinstance(self.denominator, Tensor):
+        numerator, denominator = self.numerator, self.denominator
+        if isinstance(denominator, Tensor):
             # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
-            result = self.numerator / torch.where(self.denominator <= 0, 1, self.denominator)
+            denominator = torch.where(denominator <= 0, 1, denominator)
+        elif denominator is not None and denominator <= 0:
+            denominator = 1
+        if not isinstance(numerator, Tensor):
+            if not isinstance(denominator, Tensor) or not denominator.requires_grad:
+                return numerator.total(scale if denominator is None else scale / denominator)
+            numerator = numerator.total(1.0)
+        if denominator is None:
+            return numerator if scale == 1.0 else numerator * scale
+        if isinstance(denominator, Tensor) or scale == 1.0:
+            result = numerator / denominator
             return result if scale == 1.0 else result * scale
-        denominator = 1 if self.denominator <= 0 else self.denominator
-        return self.numerator / denominator if scale == 1.0 else self.numerator * (scale / denominator)
+        return numerator * (scale / denominator)
 
 
 def check_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:
@@ -91,19 +108,23 @@ def pending(value: Tensor, mass: Tensor | None, reduction: str, avg_factor: floa
     """Reduce up to the division (``batchmean``, where a class allows it, divides by the first axis)."""
     if reduction == "none":
         return Pending(value, None, reduction)
-    if reduction == "sum":
-        if avg_factor is not None:
-            raise InputError("reduction='sum' takes no avg_factor; use reduction='mean' to divide by it.")
-        return Pending(value.sum(), None, reduction)
-    if isinstance(avg_factor, Tensor) and avg_factor.ndim:
-        raise InputError(f"avg_factor: expected a number or a 0-d tensor; got shape {tuple(avg_factor.shape)}.")
-    if avg_factor is not None:
-        denominator: Tensor | float = avg_factor
-    elif reduction == "batchmean":
-        denominator = value.shape[0] if value.ndim else 1
-    else:
-        denominator = total_mass(value, mass)
+    denominator = given_denominator(reduction, avg_factor)
+    if denominator is None and reduction != "sum":
+        if reduction == "batchmean":
+            denominator = value.shape[0] if value.ndim else 1
+        else:
+            denominator = total_mass(value, mass)
     return Pending(value.sum(), denominator, reduction)
+
+
+def given_denominator(reduction: str, avg_factor: float | Tensor | None) -> float | Tensor | None:
+    """The ``avg_factor``, once it is checked; None where there is none."""
+    if avg_factor is not None:
+        if reduction == "sum":
+            raise InputError("reduction='sum' takes no avg_factor; use reduction='mean' to divide by it.")
+        if isinstance(avg_factor, Tensor) and avg_factor.ndim:
+            raise InputError(f"avg_factor: expected a number or a 0-d tensor; got shape {tuple(avg_factor.shape)}.")
+    return avg_factor
 
 
 def total_mass(value: Tensor, mass: Tensor | None) -> Tensor | float:

@@ -1,0 +1,46 @@
+"""Losses that are not computed before it is known what is asked of them: their elements, or nothing but the sum."""
+
+from __future__ import annotations
+
+import abc
+
+from torch import Tensor
+
+from losses_core.utils.weight_reduce import Pending, Unreduced, given_denominator
+
+
+class Deferred(abc.ABC):
+    """What ``_forward`` may return instead of the unreduced loss.
+
+    Where only the mean or the sum is asked for, without sample weights, a loss can often be had in one pass that never
+    writes its elements out. `BaseLoss` takes that way where `summable` says so, and the elements everywhere else.
+    """
+
+    @abc.abstractmethod
+    def unreduced(self) -> Unreduced:
+        """The elements and their mass."""
+
+    @property
+    @abc.abstractmethod
+    def summable(self) -> bool:
+        """Whether `total` is the better way here."""
+
+    @abc.abstractmethod
+    def total(self, scale: float | Tensor) -> Tensor:
+        """``scale`` times the sum of the elements, 0-d; ``scale`` a number or a 0-d tensor without a gradient."""
+
+    @abc.abstractmethod
+    def mass(self) -> float | Tensor:
+        """The sum of the mass: the denominator of ``mean``."""
+
+    @property
+    @abc.abstractmethod
+    def batch(self) -> int:
+        """The length of the first axis: the denominator of ``batchmean``, for classes that know it."""
+
+    def pending(self, reduction: str, avg_factor: float | Tensor | None) -> Pending:
+        """The sum up to the division; ``reduction`` is not ``none``."""
+        denominator = given_denominator(reduction, avg_factor)
+        if denominator is None and reduction != "sum":
+            denominator = self.batch if reduction == "batchmean" else self.mass()
+        return Pending(self, denominator, reduction)

@@ -1,0 +1,71 @@
+"""What is done another way where tensors lie in the memory of the host: values may be looked at, caches count.
+
+On a GPU every operation is a launch, and looking at a value waits for all launches before it. On a CPU looking costs a
+microsecond, and time goes into moving temporaries that no cache holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# torch's own checks; where a future torch lacks them, nothing is ever taken to lie on the host
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_modes_active = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+BLOCK = 1 << 16
+"""Elements that are handled together: few enough for temporaries to stay in a cache, enough to make up for the calls."""
+
+
+def on_host(*tensors: Tensor) -> bool:
+    """Whether these are plain tensors in the memory of the host, in eager mode, outside of transforms and tracers."""
+    if torch.compiler.is_compiling() or _transforms_active() or _modes_active():
+        return False
+    for tensor in tensors:  # no generator: this is asked at every call
+        if type(tensor) not in _PLAIN or not tensor.is_cpu:
+            return False
+    return True
+
+
+def absent(value: float, tensor: Tensor) -> bool:
+    """Whether a value certainly stands nowhere in a tensor on the host; False if that takes more than a glance."""
+    if tensor.dtype == torch.bool:
+        return value not in (0, 1)
+    if not tensor.is_floating_point():
+        limits = torch.iinfo(tensor.dtype)
+        if not limits.min <= value <= limits.max:
+            return True
+    # a NaN compares as false, and so leaves the question open
+    return tensor.numel() == 0 or bool(value < tensor.amin()) or bool(value > tensor.amax())
+
+
+def zero_where_(x: Tensor, where: Tensor) -> Tensor:
+    """``x.masked_fill_(where, 0)`` for a mask that broadcasts; ``x`` is a fresh temporary."""
+    if torch.compiler.is_compiling() or not x.is_cpu:
+        return x.masked_fill_(where, 0)
+    # the same on the bits: on the CPU, masked_fill_ with a mask that broadcasts takes as long as a softmax
+    bits = torch.int64 if x.dtype == torch.float64 else torch.int32
+    x.view(bits).bitwise_and_(where.to(bits).sub_(1))
+    return x
+
+
+def rows_per_block(shape: Sequence[int]) -> int:
+    """How many entries of the first axis make a block."""
+    return max(1, BLOCK // max(1, math.prod(shape[1:])))
+
+
+class HostFunction(torch.autograd.Function):
+    """An ``autograd.Function`` for tensors on the host, where no transform is active: in the classic form, with ctx.
+
+    Arguments are positional, without defaults. A backward that is itself being differentiated is to compute in
+    differentiable operations from the inputs, whatever was kept for the usual one.
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]

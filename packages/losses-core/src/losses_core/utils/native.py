@@ -1,0 +1,44 @@
+"""Losses that torch has itself: where they are as good as ours, nothing has fewer operations."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from losses_core.utils import host
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.weight_reduce import Unreduced
+
+
+class Reducing(Protocol):
+    """A loss of `torch.nn.functional`."""
+
+    def __call__(self, pred: Tensor, target: Tensor, *, reduction: str) -> Tensor:
+        """The loss under ``none``, ``mean`` or ``sum``."""
+
+
+class Native(Deferred):
+    """One of torch's own losses, of single elements, not computed yet."""
+
+    def __init__(self, function: Reducing, pred: Tensor, target: Tensor) -> None:
+        self.function, self.pred, self.target = function, pred, target
+
+    @property
+    def summable(self) -> bool:
+        return host.on_host(self.pred, self.target)
+
+    @property
+    def batch(self) -> int:
+        return self.pred.shape[0] if self.pred.ndim else 1
+
+    def unreduced(self) -> Unreduced:
+        return Unreduced(self.function(self.pred, self.target, reduction="none"))
+
+    def mass(self) -> float:
+        return self.pred.numel()
+
+    def total(self, scale: float | Tensor) -> Tensor:
+        # never by torch's mean: of the L1 loss it takes twice as long, and of others it is a view of a buffer of the
+        # size of pred, which a log would keep alive
+        return self.function(self.pred, self.target, reduction="sum") * scale
