@@ -49,13 +49,17 @@ class LabelCrossEntropy(Deferred):
         self._host = host.on_host(x, labels) and not (smoothing and self.weight is not None)
         self._sound = self._complete = False
         if self._host and labels.numel():
-            low, high = (int(end) for end in labels.aminmax())
+            low, high = (end.item() for end in labels.aminmax())
             self._complete = not low <= ignore_index <= high
             self._sound = self._complete and low >= 0 and high < x.shape[1]
 
     @property
     def summable(self) -> bool:
         return self._host
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
 
     @property
     def batch(self) -> int:
@@ -131,10 +135,9 @@ class _OfLabels(host.HostFunction):
             labels = labels.masked_fill(ignored, 0)
         gap = torch.softmax(x, 1)
         p = gap.gather(1, labels)
-        if p.numel() == 0 or bool(p.amin() > _SOUND):  # false for NaN
-            value = p.log().neg_()
-        else:
-            value = F.log_softmax(x, 1).gather(1, labels).neg_()
+        value = p.log().neg_()
+        if p.numel() and not p.amin().item() > _SOUND:  # so that NaN counts as unsound
+            value = torch.where(p > _SOUND, value, -F.log_softmax(x, 1).gather(1, labels))
         gap.scatter_(1, labels, p.sub_(1))
         share = None if weight is None else weight[labels]
         if focus is not None:
@@ -151,10 +154,9 @@ class _OfLabels(host.HostFunction):
             gap.sub_(smoothing / classes).scatter_add_(1, labels, value.new_full((), smoothing).expand(labels.shape))
         if ignored is not None:
             value.masked_fill_(ignored, 0)
-            share = None if share is None else share.masked_fill_(ignored, 0)
             host.zero_where_(gap, ignored)
         ctx.smoothing, ctx.focus, ctx.scale = smoothing, focus, scale
-        ctx.save_for_backward(gap, labels, ignored, weight, share)
+        ctx.save_for_backward(gap, labels, ignored, weight, None if focus is None else share)
         ctx.set_materialize_grads(False)
         return value.squeeze(1) if scale is None else value.sum() * scale, gap
 
@@ -164,8 +166,13 @@ class _OfLabels(host.HostFunction):
         total = None
         if grad is not None:
             grad = grad.unsqueeze(1) if ctx.scale is None else grad * ctx.scale
-            if torch.is_grad_enabled() and ctx.focus is not None:
-                share = _recorded_share(gap, labels, ignored, weight, ctx.focus)
+            if ctx.focus is None:
+                share = None if weight is None else weight[labels]
+            elif torch.is_grad_enabled():
+                share = _recorded_share(gap, labels, weight, ctx.focus)
+            if share is not None and ignored is not None:
+                # a NaN stays at its place: it is no factor of a gap that is 0 there
+                share = share.masked_fill(ignored, 0)
             total = gap * (grad if share is None else grad * share)
         if grad_gap is not None:
             p = _probabilities(gap, labels, ignored, ctx.smoothing)
@@ -182,10 +189,7 @@ def _probabilities(gap: Tensor, labels: Tensor, ignored: Tensor | None, smoothin
     return (gap + smoothing / gap.shape[1]).scatter_add(1, labels, one)
 
 
-def _recorded_share(
-    gap: Tensor, labels: Tensor, ignored: Tensor | None, weight: Tensor | None, focus: Formula
-) -> Tensor:
+def _recorded_share(gap: Tensor, labels: Tensor, weight: Tensor | None, focus: Formula) -> Tensor:
     """The derivative of the focus at each place as a function of the gap."""
     p = (gap.gather(1, labels) + 1).clamp(min=torch.finfo(gap.dtype).tiny)
-    share = focus(-p.log(), labels, None if weight is None else weight[labels]).slope()
-    return share if ignored is None else share.masked_fill(ignored, 0)
+    return focus(-p.log(), labels, None if weight is None else weight[labels]).slope()

@@ -124,11 +124,12 @@ def soft_cross_entropy(pred: Tensor, target: Tensor, *, class_weight: Tensor | N
     target = target.to(pred.dtype)
     weight = per_class(class_weight, pred)
     if target.requires_grad:
-        return _soft_value(pred, target, weight)
+        return soft_value(pred, target, weight)
     return _SoftCrossEntropy.apply(pred, target, weight)  # type: ignore[no-any-return]
 
 
-def _soft_value(x: Tensor, q: Tensor, weight: Tensor | None) -> Tensor:
+def soft_value(x: Tensor, q: Tensor, weight: Tensor | None) -> Tensor:
+    """-Σ w q log p over axis 1."""
     q = q if weight is None else q * weight
     # 0 · log 0 is 0: a class masked out by a logit of -inf that has no probability costs nothing
     return -(q * F.log_softmax(x, 1)).masked_fill(q == 0, 0).sum(1)
@@ -139,7 +140,7 @@ class _SoftCrossEntropy(Function):
 
     @staticmethod
     def forward(x: Tensor, q: Tensor, weight: Tensor | None) -> Tensor:
-        return _soft_value(x, q, weight)
+        return soft_value(x, q, weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
 from losses_core import BaseLoss, LossOptions, examples
-from losses_core.utils import checks, temporaries
+from losses_core.utils import checks, host, temporaries
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Elements, Evaluated
 from losses_core.utils.native import Native
@@ -41,7 +41,7 @@ class _Logits:
             return torch.addcmul(1 - t, 1 + (pos_weight - 1) * t, torch.sigmoid(-x), value=-1)
 
         def total() -> Tensor:
-            return F.softplus(x).sum() - torch.dot(x.flatten(), t.flatten())
+            return F.softplus(x).sum() - host.dot(x, t)
 
         if pos_weight is None and class_weight is None:
             return Evaluated(value, slope, total)

@@ -8,8 +8,9 @@ from typing import Unpack
 from torch import Tensor
 
 from losses_cls._targets import classes_of, is_index
+from losses_cls.cross_entropy._distributions import DistributionCrossEntropy
 from losses_cls.cross_entropy._labels import LabelCrossEntropy
-from losses_cls.cross_entropy._softmax import cross_entropy, soft_cross_entropy
+from losses_cls.cross_entropy._softmax import cross_entropy
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks
 from losses_core.utils.deferred import Deferred
@@ -141,5 +142,7 @@ class SoftCrossEntropyLoss(BaseLoss):
         super().__init__(**options)
         self._set_vector("class_weight", class_weight)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return soft_cross_entropy(pred, target, class_weight=self._vector("class_weight", pred, classes_of(pred)))
+    def _forward(self, pred: Tensor, target: Tensor) -> DistributionCrossEntropy:
+        checks.same_shape(pred, target)
+        weight = self._vector("class_weight", pred, classes_of(pred))
+        return DistributionCrossEntropy(pred, target.to(pred.dtype), weight)

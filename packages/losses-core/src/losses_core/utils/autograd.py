@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # torch's own check; where a future torch lacks it, the full (slower) apply is taken every time.
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 class Function(torch.autograd.Function):
@@ -24,7 +24,7 @@ class Function(torch.autograd.Function):
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        if torch.compiler.is_compiling() or _transforms_active():
+        if torch.compiler.is_compiling() or transforms_active():
             return super().apply(*args)  # type: ignore[no-untyped-call]
         return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 
+import torch
 from torch import Tensor
 
 from losses_core.utils.weight_reduce import Pending, Unreduced, given_denominator
@@ -35,6 +36,11 @@ class Deferred(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The precision of the loss, float32 or float64."""
+
+    @property
+    @abc.abstractmethod
     def batch(self) -> int:
         """The length of the first axis: the denominator of ``batchmean``, for classes that know it."""
 
@@ -43,4 +49,7 @@ class Deferred(abc.ABC):
         denominator = given_denominator(reduction, avg_factor)
         if denominator is None and reduction != "sum":
             denominator = self.batch if reduction == "batchmean" else self.mass()
+        if isinstance(denominator, Tensor):
+            # of whole numbers too: a scale divided by them would be float32
+            denominator = denominator.to(self.dtype)
         return Pending(self, denominator, reduction)

@@ -13,8 +13,8 @@ from losses_core.utils.autograd import Function, hide_gradient
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
-KEPT = 1 << 14
-"""Elements up to which the derivative is computed with the value and kept: 64 KiB in float32. There the number of
+KEPT = 1 << 16
+"""Elements up to which the derivative is computed with the value and kept: 256 KiB in float32. There the number of
 operations is what takes time."""
 
 
@@ -100,6 +100,10 @@ class Elements(Deferred):
         return self._host and self._complete and self.x.numel() <= KEPT
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
     def batch(self) -> int:
         return self.x.shape[0] if self.x.ndim else 1
 
@@ -159,13 +163,14 @@ class _Elementwise(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, t, *constants = ctx.saved_tensors
-        slope = _gradient(ctx.formula, grad, x, t, constants)
+        slope = _gradient(ctx.formula, grad, x, t, constants, _hidden(ctx.formula, t))
         return (None, slope, None, *(None for _ in constants))
 
 
-def _gradient(formula: Formula, grad: Tensor, x: Tensor, t: Tensor, constants: Sequence[Tensor | None]) -> Tensor:
-    slope = temporaries.mul(formula(x, t, *constants).slope(), grad)
-    return _masked(slope, _hidden(formula, t))
+def _gradient(
+    formula: Formula, grad: Tensor, x: Tensor, t: Tensor, constants: Sequence[Tensor | None], hidden: Tensor | None
+) -> Tensor:
+    return _masked(temporaries.mul(formula(x, t, *constants).slope(), grad), hidden)
 
 
 def _masked(value: Tensor, hidden: Tensor | None) -> Tensor:
@@ -220,7 +225,7 @@ class _OnHost(host.HostFunction):
         if ctx.scale is not None:
             grad = grad * ctx.scale
         if torch.is_grad_enabled() or (slope is None and x.numel() <= host.BLOCK):
-            gradient = _gradient(plan.formula, grad, x, t, constants)
+            gradient = _gradient(plan.formula, grad, x, t, constants, plan.hidden(t))
         elif slope is not None:
             gradient = slope * grad
         else:

@@ -13,18 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# torch's own checks; where a future torch lacks them, nothing is ever taken to lie on the host
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+from losses_core.utils.autograd import transforms_active
+
+# torch's own count; where a future torch lacks it, nothing is ever taken to lie on the host
 _modes_active = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _PLAIN = (Tensor, torch.nn.Parameter)
 
-BLOCK = 1 << 16
-"""Elements that are handled together: few enough for temporaries to stay in a cache, enough to make up for the calls."""
+BLOCK = 1 << 17
+"""Elements that are handled together: half a megabyte in float32, so that what is made of them stays in a cache."""
 
 
 def on_host(*tensors: Tensor) -> bool:
     """Whether these are plain tensors in the memory of the host, in eager mode, outside of transforms and tracers."""
-    if torch.compiler.is_compiling() or _transforms_active() or _modes_active():
+    if torch.compiler.is_compiling() or transforms_active() or _modes_active():
         return False
     for tensor in tensors:  # no generator: this is asked at every call
         if type(tensor) not in _PLAIN or not tensor.is_cpu:
@@ -41,7 +42,7 @@ def absent(value: float, tensor: Tensor) -> bool:
         if not limits.min <= value <= limits.max:
             return True
     # a NaN compares as false, and so leaves the question open
-    return tensor.numel() == 0 or bool(value < tensor.amin()) or bool(value > tensor.amax())
+    return tensor.numel() == 0 or value < tensor.amin().item() or value > tensor.amax().item()
 
 
 def zero_where_(x: Tensor, where: Tensor) -> Tensor:
@@ -52,6 +53,20 @@ def zero_where_(x: Tensor, where: Tensor) -> Tensor:
     bits = torch.int64 if x.dtype == torch.float64 else torch.int32
     x.view(bits).bitwise_and_(where.to(bits).sub_(1))
     return x
+
+
+_DOT = 1 << 18
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a b over all elements of two tensors of one shape, without their product.
+
+    In parts, as a dot product adds one after the other: over more float32 numbers that costs digits.
+    """
+    a, b = a.reshape(-1), b.reshape(-1)
+    if a.numel() <= _DOT:
+        return torch.dot(a, b)
+    return torch.stack([torch.dot(*pair) for pair in zip(a.split(_DOT), b.split(_DOT), strict=True)]).sum()
 
 
 def rows_per_block(shape: Sequence[int]) -> int:

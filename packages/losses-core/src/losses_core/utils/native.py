@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from losses_core.utils import host
@@ -27,6 +28,10 @@ class Native(Deferred):
     @property
     def summable(self) -> bool:
         return host.on_host(self.pred, self.target)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pred.dtype
 
     @property
     def batch(self) -> int:

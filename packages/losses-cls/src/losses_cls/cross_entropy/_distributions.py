@@ -1,0 +1,102 @@
+"""Cross-entropy of distributions on the host: one softmax, of which the gradient is what is kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses_cls.cross_entropy._softmax import soft_cross_entropy, soft_value
+from losses_core.utils import host
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.weight_reduce import Unreduced
+
+_SOUND = 1e-30
+"""A probability above it has a logarithm in full precision; below it, it may have underflowed."""
+_MODERATE = 100.0
+"""A logit up to here is used as it is; the rounding of a larger one would show in a small loss."""
+
+
+class DistributionCrossEntropy(Deferred):
+    """`soft_cross_entropy`, not computed yet."""
+
+    def __init__(self, x: Tensor, q: Tensor, class_weight: Tensor | None) -> None:
+        self.x, self.q, self.class_weight = x, q, class_weight
+        self._host = class_weight is None and host.on_host(x, q) and not q.requires_grad
+
+    @property
+    def summable(self) -> bool:
+        return self._host
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    def unreduced(self) -> Unreduced:
+        if self._host:
+            return Unreduced(_OfDistributions.apply(self.x, self.q, None)[0])
+        return Unreduced(soft_cross_entropy(self.x, self.q, class_weight=self.class_weight))
+
+    def mass(self) -> float:
+        return self.x.numel() / self.x.shape[1] if self.x.shape[1] else 0.0
+
+    def total(self, scale: float | Tensor) -> Tensor:
+        return _OfDistributions.apply(self.x, self.q, scale)[0]  # type: ignore[no-any-return]
+
+
+class _OfDistributions(host.HostFunction):
+    """The loss, and the gap p Σq - q, which is its gradient and kept beside q.
+
+    The gap is a second output, so that a double backward finds its derivative in the graph.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, Tensor]:
+        gap = torch.softmax(x, 1)
+        mass = q.sum(1)
+        # -Σ q log p = lse Σ q - Σ q x, and any class gives the logarithm of the sum of exponentials
+        p, first = gap.select(1, 0), x.select(1, 0)
+        lse = first - p.log()
+        if scale is None:
+            result = lse.mul_(mass).sub_((q * x).sum(1))
+        else:
+            result = (torch.dot(lse.reshape(-1), mass.reshape(-1)) - host.dot(q, x)) * scale
+        # not of large logits, whose rounding would show, nor of -inf, where 0 · log 0 is 0; NaN counts as unsound
+        sound = not x.numel() or (
+            p.amin().item() > _SOUND
+            and torch.linalg.vector_norm(first, math.inf).item() <= _MODERATE
+            and math.isfinite((result if scale is not None else result.sum()).item())
+        )
+        if not sound:
+            value = soft_value(x, q, None)
+            if scale is None:
+                result = torch.where((p > _SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
+            else:
+                result = value.sum() * scale
+        gap.mul_(mass.unsqueeze(1)).sub_(q)
+        ctx.scale = scale
+        ctx.save_for_backward(gap, q)
+        ctx.set_materialize_grads(False)
+        return result, gap
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_gap: Tensor | None) -> tuple[Tensor | None, None, None]:
+        gap, q = ctx.saved_tensors
+        total = None
+        if grad is not None:
+            total = gap * (grad.unsqueeze(1) if ctx.scale is None else grad * ctx.scale)
+        if grad_gap is not None:
+            mass = q.sum(1, keepdim=True)
+            p_mass = gap + q
+            # p Σq (g - Σ p g), without a division where Σq is 0
+            mean = (p_mass * grad_gap).sum(1, keepdim=True) / torch.where(mass == 0, 1, mass)
+            of_gap = p_mass * (grad_gap - mean)
+            total = of_gap if total is None else total + of_gap
+        return total, None, None
+
