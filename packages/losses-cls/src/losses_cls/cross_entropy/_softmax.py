@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import along_classes, is_index, per_class
-from losses_core.utils import checks
+from losses_core.utils import checks, temporaries
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
 
@@ -41,6 +41,8 @@ def cross_entropy(
             target = target * (1 - label_smoothing) + label_smoothing / pred.shape[1]
         return soft_cross_entropy(pred, target, class_weight=class_weight)
     target = checks.index("target", target)
+    if torch.compiler.is_compiling():
+        return _Traced.apply(pred, target, class_weight, ignore_index, label_smoothing)  # type: ignore[no-any-return]
     value, _ = _CrossEntropy.apply(pred, target, class_weight, ignore_index, label_smoothing)
     return value  # type: ignore[no-any-return]
 
@@ -56,15 +58,8 @@ class _CrossEntropy(Function):
     def forward(
         x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        ignored, label = _labels(target, ignore_index)
         log_p = F.log_softmax(x, 1)
-        value = -log_p.gather(1, label)
-        if weight is not None:
-            value = value * weight[label]
-        if smoothing:
-            all_classes = log_p if weight is None else log_p * along_classes(weight, x)
-            value = value * (1 - smoothing) - all_classes.sum(1, keepdim=True) * (smoothing / x.shape[1])
-        return value.masked_fill(ignored, 0).squeeze(1), log_p
+        return _value(log_p, target, weight, ignore_index, smoothing), log_p
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -75,30 +70,74 @@ class _CrossEntropy(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_log_p: Tensor | None) -> tuple[Tensor | None, ...]:
         log_p, target, weight = ctx.saved_tensors
-        p = log_p.exp()
         total = None
         if grad is not None:
-            ignored, label = _labels(target, ctx.ignore_index)
-            grad = grad.unsqueeze(1)
-            on_label = grad if weight is None else grad * weight[label]
-            on_all = None
-            if ctx.smoothing:
-                on_label, on_all = on_label * (1 - ctx.smoothing), grad * (ctx.smoothing / log_p.shape[1])
-            # the target's total weight, for the softmax, minus the target itself
-            coefficient = on_label
-            if on_all is not None:
-                coefficient = coefficient + on_all * (log_p.shape[1] if weight is None else weight.sum())
-            if torch.is_grad_enabled():
-                total = (p * coefficient).scatter_add(1, label, -on_label)
-            else:
-                total = p.mul_(coefficient).scatter_add_(1, label, -on_label)
-            if on_all is not None:
-                total = total - (on_all if weight is None else on_all * along_classes(weight, log_p))
-            total = total.masked_fill(ignored, 0) if torch.is_grad_enabled() else total.masked_fill_(ignored, 0)
+            total = _gradient(grad.unsqueeze(1), log_p, target, weight, ctx.ignore_index, ctx.smoothing)
         if grad_log_p is not None:
             of_log_p = grad_log_p - log_p.exp() * grad_log_p.sum(1, keepdim=True)
             total = of_log_p if total is None else total + of_log_p
         return total, None, None, None, None
+
+
+class _Traced(Function):
+    """The same for a compiler, which decides itself what to keep, and would add up the gradient of a second output."""
+
+    @staticmethod
+    def forward(x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float) -> Tensor:
+        return _value(F.log_softmax(x, 1), target, weight, ignore_index, smoothing)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, target, weight, ctx.ignore_index, ctx.smoothing = inputs
+        ctx.save_for_backward(x, target, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, target, weight = ctx.saved_tensors
+        log_p = F.log_softmax(x, 1)
+        total = _gradient(grad.unsqueeze(1), log_p, target, weight, ctx.ignore_index, ctx.smoothing)
+        return total, None, None, None, None
+
+
+def _value(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float) -> Tensor:
+    ignored, label = _labels(target, ignore_index)
+    value = -log_p.gather(1, label)
+    if weight is not None:
+        value = value * weight[label]
+    if smoothing:
+        all_classes = log_p if weight is None else log_p * along_classes(weight, log_p)
+        value = value * (1 - smoothing) - all_classes.sum(1, keepdim=True) * (smoothing / log_p.shape[1])
+    return value.masked_fill(ignored, 0).squeeze(1)
+
+
+def _gradient(
+    grad: Tensor, log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
+) -> Tensor:
+    """p times the target's total weight, minus the target itself."""
+    ignored, label = _labels(target, ignore_index)
+    classes = log_p.shape[1]
+    on_label = grad if weight is None else grad * weight[label]
+    on_all = None
+    if smoothing:
+        on_label, on_all = on_label * (1 - smoothing), grad * (smoothing / classes)
+    coefficient = on_label
+    if on_all is not None:
+        coefficient = coefficient + on_all * (classes if weight is None else weight.sum())
+    p = log_p.exp()
+    if torch.compiler.is_compiling():
+        # a compiler makes one loop of this
+        same = target.unsqueeze(1) == along_classes(torch.arange(classes, device=target.device), log_p)
+        total = p * coefficient - torch.where(same, on_label, 0)
+    elif torch.is_grad_enabled():
+        total = (p * coefficient).scatter_add(1, label, -on_label)
+    else:
+        total = p.mul_(coefficient).scatter_add_(1, label, -on_label)
+    if on_all is not None:
+        total = total - (on_all if weight is None else on_all * along_classes(weight, log_p))
+    if torch.compiler.is_compiling():
+        # in other words than in the forward, whose mask would be stored, which takes longer than to find it again
+        ignored = (target - ignore_index).unsqueeze(1) == 0
+    return temporaries.masked_fill(total, ignored)
 
 
 def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

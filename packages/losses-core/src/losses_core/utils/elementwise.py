@@ -170,7 +170,8 @@ class _Elementwise(Function):
 def _gradient(
     formula: Formula, grad: Tensor, x: Tensor, t: Tensor, constants: Sequence[Tensor | None], hidden: Tensor | None
 ) -> Tensor:
-    return _masked(temporaries.mul(formula(x, t, *constants).slope(), grad), hidden)
+    # masked first: a compiler that computes the derivative with the value then keeps it, and no mask
+    return temporaries.mul(_masked(formula(x, t, *constants).slope(), hidden), grad)
 
 
 def _masked(value: Tensor, hidden: Tensor | None) -> Tensor:

@@ -12,8 +12,8 @@ from losses_core.utils.autograd import transforms_active
 
 
 def _kept() -> bool:
-    """Whether what a temporary holds may be needed later."""
-    return torch.is_grad_enabled() or transforms_active()
+    """Whether what a temporary holds may be needed later; a compiler decides that itself."""
+    return torch.is_grad_enabled() or transforms_active() or torch.compiler.is_compiling()
 
 
 def add(x: Tensor, other: Tensor | float, alpha: float = 1) -> Tensor:

@@ -131,7 +131,8 @@ def total_mass(value: Tensor, mass: Tensor | None) -> Tensor | float:
     """Σ mass over the elements of ``value``, a plain number where no element is left out."""
     if mass is None:
         return value.numel()
-    total = mass.sum()
+    # a compiler would make a loop of its own for whole numbers, and store the mask that it reads
+    total = mass.to(value.dtype).sum() if torch.compiler.is_compiling() else mass.sum()
     for size in value.shape[mass.ndim :]:
         total = total * size
     return total
