@@ -240,8 +240,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
         """What is this rank's part only, with the ranks to sum it over."""
         if everywhere or not self.sync_dist or not self._synchronises():
             return own
-        numerator = own.numerator if isinstance(own.numerator, Tensor) else own.numerator.total(1.0)
-        return Pending(numerator, own.denominator, own.reduction, Group(self.process_group))
+        return Pending(own.summed(), own.denominator, own.reduction, Group(self.process_group))
 
     def _synchronises(self) -> bool:
         """Whether this call is to be normalised over more ranks than this one."""

@@ -189,10 +189,11 @@ def finish_all(pendings: Sequence[Pending]) -> list[Tensor]:
 
 def _summed(pendings: list[Pending], group: ProcessGroup | None) -> list[Pending]:
     """Numerators and denominators summed over the ranks."""
-    device = pendings[0].numerator.device
+    numerators = [pending.summed() for pending in pendings]
+    device = numerators[0].device
     # counts beyond 2^24 are not exact in float32; mps has no float64
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    own = [p.numerator.detach().to(dtype) for p in pendings]
+    own = [numerator.detach().to(dtype) for numerator in numerators]
     for pending in pendings:
         denominator = 0.0 if pending.denominator is None else pending.denominator
         if not isinstance(denominator, Tensor):  # a size that a compiler does not know makes no torch.tensor
@@ -202,7 +203,7 @@ def _summed(pendings: list[Pending], group: ProcessGroup | None) -> list[Pending
     dist.all_reduce(total, group=group)
     ranks, result = world_size(group), []
     for index, pending in enumerate(pendings):
-        numerator: Tensor = _Global.apply(pending.numerator, total[index].to(pending.numerator.dtype), ranks)
+        numerator: Tensor = _Global.apply(numerators[index], total[index].to(numerators[index].dtype), ranks)
         if pending.denominator is None:
             result.append(Pending(numerator, None, pending.reduction))
         else:

@@ -12,7 +12,6 @@ from torch import Tensor
 from losses_testkit.case import Case
 from losses_testkit.runs import NoHostSync, call, leaves, prepared, run, saved_floats
 
-
 SMALL = 1 << 19
 """Bytes of pred below which a loss may keep more than it must, to be faster."""
 

@@ -99,4 +99,3 @@ class _OfDistributions(host.HostFunction):
             of_gap = p_mass * (grad_gap - mean)
             total = of_gap if total is None else total + of_gap
         return total, None, None
-

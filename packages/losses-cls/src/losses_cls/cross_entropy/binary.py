@@ -22,7 +22,7 @@ from losses_core.utils.precision import full_precision
 
 @dataclasses.dataclass(frozen=True)
 class _Logits:
-    """Binary cross-entropy of logits: softplus(x) - x t, or (1-t) x + (1 + (w-1) t) softplus(-x) with a pos_weight w."""
+    """Binary cross-entropy of logits: softplus(x) - x t; with a pos_weight w, (1-t) x + (1 + (w-1) t) softplus(-x)."""
 
     ignore_index: int | None
     index: ClassVar[bool] = False

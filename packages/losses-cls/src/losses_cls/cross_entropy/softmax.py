@@ -22,12 +22,8 @@ def deferred_cross_entropy(
     """`cross_entropy` of labels, or of probabilities, to be computed."""
     if is_index(pred, target):
         labels = checks.index("target", target)
-        return LabelCrossEntropy(
-            pred, labels, ignore_index=ignore_index, mass_weight=class_weight, smoothing=smoothing
-        )
-    return cross_entropy(
-        pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing
-    )
+        return LabelCrossEntropy(pred, labels, ignore_index=ignore_index, mass_weight=class_weight, smoothing=smoothing)
+    return cross_entropy(pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing)
 
 
 class CrossEntropyLoss(BaseLoss):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -47,13 +47,16 @@ class Formula(Protocol):
     Instances hold plain numbers only.
     """
 
-    index: ClassVar[bool] | bool
-    """Whether ``t`` holds indices instead of elements."""
-    ignore_index: int | float | None
-    """Elements (or rows) whose target is this have loss and gradient 0. None: there are none."""
+    @property
+    def index(self) -> bool:
+        """Whether ``t`` holds indices instead of elements."""
 
-    def __call__(self, x: Tensor, t: Tensor, *constants: Tensor | None) -> Evaluated:
-        """The loss and its derivative at ``x``."""
+    @property
+    def ignore_index(self) -> float | None:
+        """Elements (or rows) whose target is this have loss and gradient 0. None: there are none."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Evaluated:
+        """``formula(x, t, *constants)``: the loss and its derivative at ``x``."""
 
 
 def elementwise(formula: Formula, x: Tensor, t: Tensor, *constants: Tensor | None) -> Tensor:
@@ -124,7 +127,7 @@ class Elements(Deferred):
 
     def mask(self) -> Tensor | None:
         """True where an element, or row, is not ignored; None where none is."""
-        return None if self._complete else self.t != self.formula.ignore_index
+        return None if self._complete else torch.ne(self.t, self.formula.ignore_index)  # type: ignore[arg-type]  # not None
 
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements(), self.mask())

@@ -27,10 +27,7 @@ def on_host(*tensors: Tensor) -> bool:
     """Whether these are plain tensors in the memory of the host, in eager mode, outside of transforms and tracers."""
     if torch.compiler.is_compiling() or transforms_active() or _modes_active():
         return False
-    for tensor in tensors:  # no generator: this is asked at every call
-        if type(tensor) not in _PLAIN or not tensor.is_cpu:
-            return False
-    return True
+    return all(type(tensor) in _PLAIN and tensor.is_cpu for tensor in tensors)
 
 
 def absent(value: float, tensor: Tensor) -> bool:

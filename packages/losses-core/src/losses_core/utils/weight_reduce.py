@@ -60,6 +60,10 @@ class Pending(NamedTuple):
     reduction: str
     group: Group | None = None
 
+    def summed(self) -> Tensor:
+        """The numerator as a tensor."""
+        return self.numerator if isinstance(self.numerator, Tensor) else self.numerator.total(1.0)
+
     def finish(self, scale: float = 1.0) -> Tensor:
         """The reduced loss times ``scale``."""
         numerator, denominator = self.numerator, self.denominator
@@ -71,7 +75,7 @@ class Pending(NamedTuple):
         if not isinstance(numerator, Tensor):
             if not isinstance(denominator, Tensor) or not denominator.requires_grad:
                 return numerator.total(scale if denominator is None else scale / denominator)
-            numerator = numerator.total(1.0)
+            numerator = self.summed()
         if denominator is None:
             return numerator if scale == 1.0 else numerator * scale
         if isinstance(denominator, Tensor) or scale == 1.0:
@@ -110,10 +114,8 @@ def pending(value: Tensor, mass: Tensor | None, reduction: str, avg_factor: floa
         return Pending(value, None, reduction)
     denominator = given_denominator(reduction, avg_factor)
     if denominator is None and reduction != "sum":
-        if reduction == "batchmean":
-            denominator = value.shape[0] if value.ndim else 1
-        else:
-            denominator = total_mass(value, mass)
+        batch = value.shape[0] if value.ndim else 1
+        denominator = batch if reduction == "batchmean" else total_mass(value, mass)
     return Pending(value.sum(), denominator, reduction)
 
 
