@@ -12,7 +12,7 @@ from torch import Tensor
 from losses_testkit.case import Case
 from losses_testkit.runs import NoHostSync, call, leaves, prepared, run, saved_floats
 
-SMALL = 1 << 19
+SMALL = 1 << 20
 """Bytes of pred below which a loss may keep more than it must, to be faster."""
 
 

@@ -12,7 +12,8 @@ from losses_cls._targets import index_mass
 from losses_cls.cross_entropy._softmax import cross_entropy
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
-from losses_core.utils.elementwise import KEPT, Formula, elementwise
+from losses_core.utils.elementwise import Formula, elementwise
+from losses_core.utils.native import FEW
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
 _SOUND = 1e-30
@@ -98,7 +99,7 @@ class LabelCrossEntropy(Deferred):
         return self._on_host(scale)
 
     def _on_host(self, scale: float | Tensor | None) -> Tensor:
-        if self._sound and self.focus is None and self.x.numel() <= KEPT:
+        if self._sound and self.focus is None and self.x.numel() <= FEW:
             # torch's own, which takes the fewest operations; its gradient is NaN where an ignored place holds NaN
             number = self.labels.numel()
             averaged = self.weight is None and isinstance(scale, float) and scale * number == 1

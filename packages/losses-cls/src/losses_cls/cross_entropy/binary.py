@@ -16,7 +16,7 @@ from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks, host, temporaries
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Elements, Evaluated
-from losses_core.utils.native import Native
+from losses_core.utils.native import FEW, Native
 from losses_core.utils.precision import full_precision
 
 
@@ -91,7 +91,7 @@ def _deferred(
     pos_weight, class_weight = per_class(pos_weight, pred), per_class(class_weight, pred)
     formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
     elements = Elements(formula, pred, target, pos_weight, class_weight)
-    if with_logits and class_weight is None and elements.small:
+    if with_logits and class_weight is None and elements.plain and pred.numel() <= FEW:
         return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target)
     return elements
 

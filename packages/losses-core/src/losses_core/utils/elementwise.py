@@ -13,10 +13,6 @@ from losses_core.utils.autograd import Function, hide_gradient
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
-KEPT = 1 << 16
-"""Elements up to which the derivative is computed with the value and kept: 256 KiB in float32. There the number of
-operations is what takes time."""
-
 
 class Evaluated(NamedTuple):
     """A formula at one place. What the two share is computed already; what only one needs is not.
@@ -98,9 +94,9 @@ class Elements(Deferred):
         return self._host
 
     @property
-    def small(self) -> bool:
-        """Whether this is on the host and of few elements, of which none is ignored."""
-        return self._host and self._complete and self.x.numel() <= KEPT
+    def plain(self) -> bool:
+        """Whether this is on the host, and no element is ignored."""
+        return self._host and self._complete
 
     @property
     def dtype(self) -> torch.dtype:
@@ -140,7 +136,7 @@ class Elements(Deferred):
 
     def _plan(self) -> _Plan:
         wanted = self.x.requires_grad and torch.is_grad_enabled()
-        return _Plan(self.formula, self._complete, wanted and (self.formula.index or self.x.numel() <= KEPT))
+        return _Plan(self.formula, self._complete, wanted and (self.formula.index or self.x.numel() <= host.BLOCK))
 
 
 def _hidden(formula: Formula, t: Tensor) -> Tensor | None:
@@ -188,7 +184,7 @@ class _Plan(NamedTuple):
         formula: what to evaluate.
         complete: whether it is known that nothing is ignored.
         keep: whether to compute the derivative with the value and keep it, beside ``x`` and ``t``. Where ``t`` are
-            indices, or where ``x`` is small.
+            indices, or where ``x`` is one block: there the number of operations is what takes time.
     """
 
     formula: Formula
