@@ -11,9 +11,8 @@ from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced
 
-
 FEW = 1 << 14
-"""Elements up to which torch's own is the faster one also where ours moves less memory: it has the fewest operations."""
+"""Elements up to which torch's own is faster even where ours moves less memory: it has the fewest operations."""
 
 
 class Reducing(Protocol):
