@@ -1,0 +1,147 @@
+"""The softmax losses in one pass on the host: the numbers of the general way, at every size and at extreme logits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from losses_cls import CrossEntropyLoss, FocalLoss, LabelSmoothLoss, SoftCrossEntropyLoss
+
+SIZES = [(3, 5), (2, 5, 4, 3), (200, 100), (0, 5)]  # the third is more than torch's own is used for
+
+
+class General(TorchDispatchMode):
+    """Changes nothing, and sends a loss the general way."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def agree(loss, x, target, rtol=1e-12, **call):
+    def run():
+        pred = x.clone().requires_grad_()
+        value = loss(pred, target, **call)
+        incoming = torch.linspace(1, 2, value.numel(), dtype=value.dtype).reshape(value.shape)
+        return value.detach(), torch.autograd.grad(value, pred, incoming)[0]
+
+    found = run()
+    with General():
+        expected = run()
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol / 100, equal_nan=True)
+    return found
+
+
+LOSSES = {
+    "cross-entropy": lambda c, **o: CrossEntropyLoss(ignore_index=255, **o),
+    "class weight": lambda c, **o: CrossEntropyLoss(torch.linspace(0, 2, c), ignore_index=255, **o),
+    "smoothing": lambda c, **o: LabelSmoothLoss(0.2, ignore_index=255, **o),
+    "smoothing and weight": lambda c, **o: LabelSmoothLoss(0.2, None, torch.linspace(1, 2, c), ignore_index=255, **o),
+    "focal": lambda c, **o: FocalLoss(gamma=1.5, ignore_index=255, **o),
+    "focal weight": lambda c, **o: FocalLoss(
+        torch.linspace(0.1, 1, c), 2.0, torch.linspace(1, 2, c), ignore_index=255, **o
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_labels(name, size, ignored, reduction):
+    x, labels = 3 * torch.randn(size, dtype=torch.float64), torch.randint(size[1], (size[0], *size[2:]))
+    if ignored:
+        hidden = torch.rand(labels.shape) < 0.3
+        labels = labels.masked_fill(hidden, 255)
+        x = x.masked_fill(hidden.unsqueeze(1), float("nan"))
+    _, gradient = agree(LOSSES[name](size[1], reduction=reduction), x, labels)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("scale", [100, 1e4])
+def test_labels_whose_probability_underflows(name, scale):
+    x, labels = scale * torch.randn(300, 60), torch.randint(60, (300,))
+    value, gradient = agree(LOSSES[name](60), x, labels, rtol=1e-5)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [(3, 4), (150, 120)], ids=str)
+def test_second_derivative_of_labels(name, size):
+    labels = torch.randint(size[1], (size[0],))
+    labels[0] = 255
+    second_derivative_agrees(LOSSES[name](size[1]), torch.randn(size, dtype=torch.float64), labels)
+
+
+def second_derivative_agrees(loss, x, target):
+    def run():
+        pred = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(pred, target), pred, create_graph=True)
+        along = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).reshape(x.shape)
+        return torch.autograd.grad((gradient * along).sum(), pred)[0]
+
+    found = run()
+    with General():
+        expected = run()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+@pytest.mark.parametrize("rows", [2, 5000])
+def test_a_label_outside_the_classes_is_refused(label, rows):
+    labels = torch.zeros(rows, dtype=torch.long)
+    labels[1] = label
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        CrossEntropyLoss()(torch.zeros(rows, 5), labels)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_distributions(size, reduction):
+    x, q = 3 * torch.randn(size, dtype=torch.float64), torch.rand(size, dtype=torch.float64)
+    agree(SoftCrossEntropyLoss(reduction=reduction), x, q, rtol=1e-10)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("kind", ["large", "underflow", "-inf where q is 0", "-inf where q is not", "nan", "inf"])
+def test_distributions_at_extreme_logits(kind, reduction):
+    x, q = torch.randn(4, 6, dtype=torch.float64), torch.rand(4, 6, dtype=torch.float64).softmax(1)
+    match kind:
+        case "large":
+            x = x * 6e4
+        case "underflow":
+            x[1, 0] = -1e4
+        case "-inf where q is 0":
+            x[1, 2], q[1, 2] = -torch.inf, 0
+        case "-inf where q is not":
+            x[1, 2] = -torch.inf
+        case _:
+            x[1, 2] = float(kind)
+    agree(SoftCrossEntropyLoss(reduction=reduction), x, q, rtol=1e-10)
+
+
+def test_distributions_of_no_mass_and_second_derivative():
+    x, q = torch.randn(3, 4, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
+    q[1] = 0
+    agree(SoftCrossEntropyLoss(), x, q)
+    second_derivative_agrees(SoftCrossEntropyLoss(), x, q)
+
+
+@pytest.mark.parametrize("number", [10, 20_000, 300_000])
+@pytest.mark.parametrize("pos_weight", [None, 2.0])
+def test_binary_cross_entropy_equals_torch(number, pos_weight):
+    from losses_cls import BinaryCrossEntropyLoss
+
+    x, t = 3 * torch.randn(number, dtype=torch.float64), (torch.rand(number) < 0.3).double()
+    x.requires_grad_()
+    weight = None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float64)
+    ours = BinaryCrossEntropyLoss(pos_weight)(x, t)
+    theirs = F.binary_cross_entropy_with_logits(x, t, pos_weight=weight)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (ours, theirs)))
