@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from losses_core import LOSSES, BaseLoss, ConfigError, InputError, LossOptions, Unreduced, build_loss
-from losses_core.base_loss import OPTIONS, snake_case
+from losses_core._descriptions import snake_case
+from losses_core.base_loss import OPTIONS
 
 
 class AbsoluteLoss(BaseLoss):

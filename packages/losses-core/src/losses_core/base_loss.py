@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import abc
-import functools
 import inspect
-import re
-import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, final
 
 from torch import Tensor
 
+from losses_core._descriptions import own_code, plain, snake_case
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
 from losses_core._suggest import did_you_mean
 from losses_core._vectors import PerClassVectors
@@ -115,7 +113,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
         if "forward" in cls.__dict__:
             raise TypeError(f"{cls.__name__} defines forward(), which is final in BaseLoss: define _forward() instead.")
         # torch.compile keeps its variants, eight at most, per code object: one per class, not one for all losses
-        cls.forward = _own_code(BaseLoss.forward)  # type: ignore[misc,method-assign]
+        cls.forward = own_code(BaseLoss.forward)  # type: ignore[misc,method-assign]
         if "__init__" in cls.__dict__:
             flatten_constructor(cls)
         cls._call_parameters = call_parameters(cls._forward)
@@ -308,7 +306,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_loss` builds this loss again: plain numbers, strings and lists."""
         config = {"type": LOSSES.name_of(type(self))}
-        return config | {name: _plain(value) for name, value in self.parameters_as_given().items()}
+        return config | {name: plain(value) for name, value in self.parameters_as_given().items()}
 
     def extra_repr(self) -> str:
         defaults = constructor_parameters(type(self))
@@ -316,44 +314,10 @@ class BaseLoss(PerClassVectors, abc.ABC):
         for name, value in self.parameters_as_given().items():
             if name in OPTIONS and value == defaults[name].default:
                 continue
-            shown.append(f"{name}={_plain(value)!r}")
+            shown.append(f"{name}={plain(value)!r}")
         return ", ".join(shown)
-
-
-def _own_code(function: Any) -> Any:
-    copy = types.FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return functools.update_wrapper(copy, function)
 
 
 flatten_constructor(BaseLoss)
 OPTIONS: tuple[str, ...] = tuple(constructor_parameters(BaseLoss))
 """Names of the options that every loss takes."""
-
-
-def snake_case(name: str) -> str:
-    """``CIoULoss`` → ``ciou``, ``OHEMCrossEntropyLoss`` → ``ohem_cross_entropy``: acronyms are one word.
-
-    Example:
-        >>> snake_case("KnowledgeDistillationLoss")
-        'knowledge_distillation'
-    """
-    name = (name.removesuffix("Loss") or name).replace("IoU", "IOU")
-    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
-    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
