@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeAlias, Unpack
+from typing import Any, ClassVar, TypeAlias, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, temporaries
 from losses_core.utils.autograd import Function
-from losses_core.utils.elementwise import elementwise
+from losses_core.utils.elementwise import Evaluated, elementwise
 from losses_core.utils.precision import full_precision
 from losses_det._one_pass import one_pass
 from losses_det._quality import Scores
@@ -27,16 +27,15 @@ class _Quality:
 
     beta: float
     use_sigmoid: bool
+    ignore_index: ClassVar[None] = None
+    index: ClassVar[bool] = False
 
-    def hidden(self, t: Tensor) -> None:
-        """Nothing is ignored."""
-
-    def value(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
         scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
-        return scores.focus(self.beta) * scores.entropy
-
-    def slope(self, x: Tensor, t: Tensor) -> Tensor:
-        return Scores(x, t, use_sigmoid=self.use_sigmoid).focused_slope(self.beta)
+        return Evaluated(
+            lambda: temporaries.mul(scores.focus(self.beta), scores.entropy),
+            lambda: scores.focused_slope(self.beta),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ class _LabelledQuality:
         return value.sum(-1), slope
 
     def slope(self, pred: Tensor, label: Tensor, score: Tensor) -> Tensor:
-        return self.dense.slope(pred, _dense_scores(pred, label, score))
+        return self.dense(pred, _dense_scores(pred, label, score)).slope()
 
 
 def _dense_scores(pred: Tensor, label: Tensor, score: Tensor) -> Tensor:

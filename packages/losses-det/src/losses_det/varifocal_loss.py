@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks
-from losses_core.utils.elementwise import elementwise
+from losses_core.utils import checks, temporaries
+from losses_core.utils.elementwise import Elements, Evaluated
 from losses_core.utils.precision import full_precision
 from losses_det._geometry import where_above
 from losses_det._quality import Scores
@@ -25,24 +25,23 @@ class _Varifocal:
     gamma: float
     use_sigmoid: bool
     iou_weighted: bool
+    ignore_index: ClassVar[None] = None
+    index: ClassVar[bool] = False
 
-    def hidden(self, t: Tensor) -> None:
-        """Nothing is ignored."""
-
-    def value(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
         scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
-        return (
-            torch.add(self._positive(t), _at_negatives(t, scores.focus(self.gamma)), alpha=self.alpha) * scores.entropy
-        )
+        # the weight of a positive, 0 at the negatives
+        positive = t if self.iou_weighted else torch.sign(t)
 
-    def slope(self, x: Tensor, t: Tensor) -> Tensor:
-        scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
-        negative = _at_negatives(t, scores.focused_slope(self.gamma))
-        return torch.add(self._positive(t) * scores.entropy_slope(), negative, alpha=self.alpha)
+        def value() -> Tensor:
+            weight = torch.add(positive, _at_negatives(t, scores.focus(self.gamma)), alpha=self.alpha)
+            return temporaries.mul(weight, scores.entropy)
 
-    def _positive(self, t: Tensor) -> Tensor:
-        """The weight of a positive, 0 at the negatives."""
-        return t if self.iou_weighted else torch.sign(t)
+        def slope() -> Tensor:
+            negative = _at_negatives(t, scores.focused_slope(self.gamma))
+            return torch.add(positive * scores.entropy_slope(), negative, alpha=self.alpha)
+
+        return Evaluated(value, slope)
 
 
 def _at_negatives(t: Tensor, value: Tensor) -> Tensor:
@@ -73,11 +72,15 @@ def varifocal_loss(
     Returns:
         The shape of ``pred``.
     """
+    return _deferred(pred, target, _Varifocal(alpha, gamma, use_sigmoid, iou_weighted)).elements()
+
+
+def _deferred(pred: Tensor, target: Tensor, formula: _Varifocal) -> Elements:
     checks.tensor("target", target)
     if pred.shape != target.shape:
         hint = " Class indices with scores go to QualityFocalLoss." if target.shape == pred.shape[:-1] else ""
         raise InputError(f"expected target of the shape of pred {tuple(pred.shape)}; got {tuple(target.shape)}.{hint}")
-    return elementwise(_Varifocal(alpha, gamma, use_sigmoid, iou_weighted), pred, target.to(pred.dtype))
+    return Elements(formula, pred, target.to(pred.dtype))
 
 
 class VariFocalLoss(BaseLoss):
@@ -139,12 +142,5 @@ class VariFocalLoss(BaseLoss):
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
         self.iou_weighted = checks.flag(self, "iou_weighted", iou_weighted)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return varifocal_loss(
-            pred,
-            target,
-            alpha=self.alpha,
-            gamma=self.gamma,
-            use_sigmoid=self.use_sigmoid,
-            iou_weighted=self.iou_weighted,
-        )
+    def _forward(self, pred: Tensor, target: Tensor) -> Elements:
+        return _deferred(pred, target, _Varifocal(self.alpha, self.gamma, self.use_sigmoid, self.iou_weighted))
