@@ -18,7 +18,7 @@ FEW = 1 << 14
 class Reducing(Protocol):
     """A loss of `torch.nn.functional`."""
 
-    def __call__(self, pred: Tensor, target: Tensor, *, reduction: str) -> Tensor:
+    def __call__(self, pred: Tensor, target: Tensor, /, *, reduction: str) -> Tensor:
         """The loss under ``none``, ``mean`` or ``sum``."""
 
 
