@@ -155,7 +155,7 @@ CASES = [
         saved=None,
         ignore=None,
     ),
-    _case("FocalLoss", oracles.focal, INDEX, saved=1.5, saved_size=16),
+    _case("FocalLoss", oracles.focal, INDEX, saved=1.5),
     _case("FocalLoss", oracles.focal, INDEX, "plain", alpha=None, gamma=0.0, class_weight=WEIGHTS, saved=None),
     _case("FocalLoss", oracles.focal, INDEX, "per class", alpha=WEIGHTS, gamma=0.5, class_weight=WEIGHTS, saved=None),
     _case("FocalLoss", oracles.focal, ROWS, "sigmoid", use_sigmoid=True),

@@ -50,7 +50,7 @@ class Case:
         edges: further inputs by name at which value and gradient must be finite.
         empty: whether a batch of size 0 is accepted (it is unless there is a reason).
         saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not
-        bounded. saved_size: batch size at which the saved bytes are measured.
+        bounded. saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
         gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
         gradgradcheck: whether the double backward is checked by finite differences.
         half_tolerance: difference from the float32 result on the same rounded input.
@@ -76,7 +76,7 @@ class Case:
     edges: Mapping[str, Callable[[], Inputs]] = dataclasses.field(default_factory=dict)
     empty: bool = True
     saved: float | None = None
-    saved_size: int = 64
+    saved_size: int = 1 << 16
     gradcheck: bool = True
     gradgradcheck: bool = True
     half_tolerance: float = 1e-3
