@@ -10,6 +10,7 @@ from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks
 from losses_core.utils.boxes import BOX_FORMATS, BoxFormat
 from losses_det._iou_functions import MODES, Mode, Terms, box_loss
+from losses_det._one_pass import Rows
 
 
 class BoxLossBase(BaseLoss):
@@ -31,7 +32,7 @@ class BoxLossBase(BaseLoss):
         self.mode = checks.choice(self, "mode", mode, MODES)
         self.bbox_format = checks.choice(self, "bbox_format", bbox_format, BOX_FORMATS)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def _forward(self, pred: Tensor, target: Tensor) -> Rows:
         return box_loss(pred, target, self.terms, self.mode, self.eps, self.bbox_format)
 
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from losses_core.utils import checks
 from losses_core.utils.boxes import BOX_FORMATS, BoxFormat, corners
 from losses_core.utils.precision import full_precision
 from losses_det._geometry import Geometry, Slopes, corner_slopes, where_above
-from losses_det._one_pass import one_pass
+from losses_det._one_pass import Rows
 from losses_det._penalties import (
     SideRatio,
     Term,
@@ -29,6 +29,8 @@ Terms: TypeAlias = tuple[Term, ...]
 MODES: tuple[Mode, ...] = get_args(Mode)
 KEPT = 1 << 16
 """Coordinates up to which the slope is computed with the value and kept: 256 KiB in float32."""
+BOXES = 1 << 14
+"""Boxes that are handled together on the host."""
 STEEPEST = 1e4
 """Bound of the slope: without it two boxes of height 0 give 1/eps, which fp16 cannot hold. Proper boxes stay below."""
 
@@ -86,7 +88,7 @@ def siou_terms(theta: float) -> Terms:
     return angle_distance, SideRatio(theta)
 
 
-def box_loss(pred: Tensor, target: Tensor, terms: Terms, mode: Mode, eps: float, bbox_format: BoxFormat) -> Tensor:
+def box_loss(pred: Tensor, target: Tensor, terms: Terms, mode: Mode, eps: float, bbox_format: BoxFormat) -> Rows:
     """f(IoU) + terms of each pair of boxes; a further loss of the family is a further tuple of terms."""
     for name, known, given in (("mode", MODES, mode), ("bbox_format", BOX_FORMATS, bbox_format)):
         if given not in known:
@@ -100,7 +102,7 @@ def box_loss(pred: Tensor, target: Tensor, terms: Terms, mode: Mode, eps: float,
             "Boxes are compared row by row: match them first, for example with compute_iou(..., pairwise=True)."
         )
     loss = BoxLoss(terms, mode, eps, bbox_format)
-    return one_pass(loss, pred, target.to(pred.dtype), keep=pred.numel() <= KEPT)
+    return Rows(loss, pred, target.to(pred.dtype), keep=pred.numel() <= KEPT, rows=BOXES)
 
 
 @full_precision
@@ -119,7 +121,7 @@ def iou_loss(
     Returns:
         (…)
     """
-    return box_loss(pred, target, IOU, mode, eps, bbox_format)
+    return box_loss(pred, target, IOU, mode, eps, bbox_format).elements()
 
 
 @full_precision
@@ -127,7 +129,7 @@ def giou_loss(
     pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
 ) -> Tensor:
     """f(IoU) plus the empty share of the hull, unreduced: see `GIoULoss`; arguments as in `iou_loss`."""
-    return box_loss(pred, target, GIOU, mode, eps, bbox_format)
+    return box_loss(pred, target, GIOU, mode, eps, bbox_format).elements()
 
 
 @full_precision
@@ -135,7 +137,7 @@ def diou_loss(
     pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
 ) -> Tensor:
     """f(IoU) plus the distance of the centres, unreduced: see `DIoULoss`; arguments as in `iou_loss`."""
-    return box_loss(pred, target, DIOU, mode, eps, bbox_format)
+    return box_loss(pred, target, DIOU, mode, eps, bbox_format).elements()
 
 
 @full_precision
@@ -143,7 +145,7 @@ def ciou_loss(
     pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
 ) -> Tensor:
     """f(IoU) plus distance and aspect ratio, unreduced: see `CIoULoss`; arguments as in `iou_loss`."""
-    return box_loss(pred, target, CIOU, mode, eps, bbox_format)
+    return box_loss(pred, target, CIOU, mode, eps, bbox_format).elements()
 
 
 @full_precision
@@ -151,7 +153,7 @@ def eiou_loss(
     pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
 ) -> Tensor:
     """f(IoU) plus distance and side differences, unreduced: see `EIoULoss`; arguments as in `iou_loss`."""
-    return box_loss(pred, target, EIOU, mode, eps, bbox_format)
+    return box_loss(pred, target, EIOU, mode, eps, bbox_format).elements()
 
 
 @full_precision
@@ -177,4 +179,4 @@ def siou_loss(
     Returns:
         (…)
     """
-    return box_loss(pred, target, siou_terms(theta), mode, eps, bbox_format)
+    return box_loss(pred, target, siou_terms(theta), mode, eps, bbox_format).elements()

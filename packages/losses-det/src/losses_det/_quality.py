@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses_core.utils import temporaries
+from losses_core.utils.elementwise import power
+
 
 class Scores:
     """Predictions against scores in [0,1], element by element.
@@ -26,17 +29,19 @@ class Scores:
         self.distance = self._p if t is None else self._p - t
         if use_sigmoid:
             softplus = F.softplus(x)
-            self.entropy = softplus if t is None else torch.addcmul(softplus, x, t, value=-1)
+            self.entropy = softplus if t is None else temporaries.addcmul(softplus, x, t, -1)
         else:
             negative = -torch.log1p(-x).clamp(min=-100)
             self.entropy = negative if t is None else negative * (1 - t) - t * x.log().clamp(min=-100)
 
     def focus(self, gamma: float) -> Tensor:
         """|p - t|^γ."""
-        if gamma == 2:
-            return self.distance.square()
-        # bounded, so that a power below 1 has a finite derivative
-        return self.distance.abs().clamp(min=torch.finfo(self._x.dtype).tiny).pow(gamma)
+        return self.distance.square() if gamma == 2 else self._power(gamma)
+
+    def _power(self, gamma: float) -> Tensor:
+        # a sign matters for odd powers alone, and what is not whole is bounded: a power below 1 has a finite derivative
+        distance = self.distance if gamma in (2, 4) or self._t is None else self.distance.abs()
+        return power(distance, gamma)
 
     def entropy_slope(self) -> Tensor:
         """d entropy / dx; 0 where a logarithm is bounded."""
@@ -52,10 +57,18 @@ class Scores:
         """d/dx of |p - t|^γ · entropy."""
         # with k = sign(d) |d|^(γ-1): d|d|^γ = γ k and |d|^γ = k d, so one power serves both terms
         d = self.distance
-        change = d.square() if self._use_sigmoid else d * self.entropy_slope()
         if self._use_sigmoid:
-            dp = torch.addcmul(self._p, self._p, self._p, value=-1)
-            change = torch.addcmul(change, dp, self.entropy, value=gamma)
+            dp = temporaries.mul(
+                temporaries.mul(torch.addcmul(self._p, self._p, self._p, value=-1), self.entropy), gamma
+            )
+            change = temporaries.addcmul(dp, d, d)
         else:
-            change = torch.add(change, self.entropy, alpha=gamma)
-        return change * (d if gamma == 2 else torch.sign(d) * self.focus(gamma - 1))
+            change = torch.add(d * self.entropy_slope(), self.entropy, alpha=gamma)
+        if gamma == 2:
+            return temporaries.mul(change, d)
+        change = temporaries.mul(change, self._power(gamma - 1) if gamma >= 1 else self._reciprocal_power(gamma))
+        return change if self._t is None else temporaries.mul(change, torch.sign(d))
+
+    def _reciprocal_power(self, gamma: float) -> Tensor:
+        """|p - t|^(γ-1), bounded."""
+        return self.distance.abs().clamp(min=torch.finfo(self._x.dtype).tiny).pow(gamma - 1)

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks, temporaries
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
-from losses_core.utils.elementwise import Evaluated, elementwise
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.elementwise import Elements, Evaluated, set_at
 from losses_core.utils.precision import full_precision
-from losses_det._one_pass import one_pass
+from losses_core.utils.weight_reduce import Unreduced
+from losses_det._one_pass import Rows
 from losses_det._quality import Scores
 
 QualityTarget: TypeAlias = Tensor | tuple[Tensor, Tensor]
@@ -33,7 +35,7 @@ class _Quality:
     def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
         scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
         return Evaluated(
-            lambda: temporaries.mul(scores.focus(self.beta), scores.entropy),
+            lambda: scores.focus(self.beta) * scores.entropy,
             lambda: scores.focused_slope(self.beta),
         )
 
@@ -49,16 +51,15 @@ class _LabelledQuality:
 
     def evaluate(self, pred: Tensor, label: Tensor, score: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
         classes = pred.shape[-1]
-        known = ((label >= 0) & (label < classes)).unsqueeze(-1)
         index, score = label.clamp(0, classes - 1).unsqueeze(-1), score.unsqueeze(-1)
+        score = torch.where(index == label.unsqueeze(-1), score, 0)
         beta, use_sigmoid = self.dense.beta, self.dense.use_sigmoid
         background = Scores(pred, None, use_sigmoid=use_sigmoid)
-        object_ = Scores(pred.gather(-1, index), torch.where(known, score, 0), use_sigmoid=use_sigmoid)
-        value = (background.focus(beta) * background.entropy).scatter(-1, index, object_.focus(beta) * object_.entropy)
+        object_ = Scores(pred.gather(-1, index), score, use_sigmoid=use_sigmoid)
+        value = set_at(background.focus(beta) * background.entropy, index, object_.focus(beta) * object_.entropy)
         if not with_slope:
             return value.sum(-1), None
-        slope = background.focused_slope(beta).scatter(-1, index, object_.focused_slope(beta))
-        return value.sum(-1), slope
+        return value.sum(-1), set_at(background.focused_slope(beta), index, object_.focused_slope(beta))
 
     def slope(self, pred: Tensor, label: Tensor, score: Tensor) -> Tensor:
         return self.dense(pred, _dense_scores(pred, label, score)).slope()
@@ -89,6 +90,10 @@ def quality_focal_loss(pred: Tensor, target: QualityTarget, *, beta: float = 2.0
     Returns:
         (N,)
     """
+    return _deferred(pred, target, beta, use_sigmoid).unreduced().value
+
+
+def _deferred(pred: Tensor, target: QualityTarget, beta: float, use_sigmoid: bool) -> Deferred:
     if pred.ndim == 0:
         raise InputError("expected pred of shape (N, C); got a 0-d tensor.")
     formula = _Quality(beta, use_sigmoid)
@@ -97,15 +102,26 @@ def quality_focal_loss(pred: Tensor, target: QualityTarget, *, beta: float = 2.0
         if target.shape == pred.shape[:-1] and not target.is_floating_point():
             raise InputError("expected target as a pair (label, score) or as scores (N, C); got labels only.")
         checks.shape("target", target, pred.shape, reference=f"{shown}, or a pair (label, score)")
-        return elementwise(formula, pred, target.to(pred.dtype)).sum(-1)
+        return RowSums(formula, pred, target.to(pred.dtype))
     label, score = _pair(target)
     checks.shape("target[0], the label,", label, pred.shape[:-1], reference=shown)
     checks.shape("target[1], the score,", score, pred.shape[:-1], reference=shown)
     score = score.to(pred.dtype)
     if score.requires_grad or torch.compiler.is_compiling():
         # a compiler makes one loop of this, and records what the score asks for
-        return elementwise(formula, pred, _dense_scores(pred, label, score)).sum(-1)
-    return one_pass(_LabelledQuality(formula), pred, label, score, keep=True)
+        return RowSums(formula, pred, _dense_scores(pred, label, score))
+    rows = host.rows_per_block((1, pred.shape[-1]))
+    return Rows(_LabelledQuality(formula), pred, label, score, keep=True, rows=rows)
+
+
+class RowSums(Elements):
+    """An elementwise loss of which the sum over the last axis counts as one."""
+
+    def unreduced(self) -> Unreduced:
+        return Unreduced(self.elements().sum(-1))
+
+    def mass(self) -> float:
+        return self.x.shape[:-1].numel()
 
 
 class _Distribution(Function):
@@ -214,8 +230,8 @@ class QualityFocalLoss(BaseLoss):
         self.beta = checks.number(self, "beta", beta, low=0)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
 
-    def _forward(self, pred: Tensor, target: QualityTarget) -> Tensor:
-        return quality_focal_loss(pred, target, beta=self.beta, use_sigmoid=self.use_sigmoid)
+    def _forward(self, pred: Tensor, target: QualityTarget) -> Deferred:
+        return _deferred(pred, target, self.beta, self.use_sigmoid)
 
 
 class DistributionFocalLoss(BaseLoss):

@@ -11,6 +11,7 @@ from losses_core.utils import checks
 from losses_core.utils.boxes import BoxFormat
 from losses_det._box_base import BoxLossBase
 from losses_det._iou_functions import CIOU, DIOU, EIOU, GIOU, IOU, Mode, box_loss, siou_terms
+from losses_det._one_pass import Rows
 
 
 class IoULoss(BoxLossBase):
@@ -293,5 +294,5 @@ class SIoULoss(BoxLossBase):
         super().__init__(eps, mode, bbox_format, **options)
         self.theta = checks.number(self, "theta", theta, low=1)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def _forward(self, pred: Tensor, target: Tensor) -> Rows:
         return box_loss(pred, target, siou_terms(self.theta), self.mode, self.eps, self.bbox_format)

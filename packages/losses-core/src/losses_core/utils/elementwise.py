@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host, temporaries
-from losses_core.utils.autograd import Function, hide_gradient
+from losses_core.utils.autograd import Function, hide_gradient, transforms_active
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
@@ -284,8 +284,8 @@ def power(base: Tensor, exponent: float) -> Tensor:
     return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)
 
 
-def set_at(rows: Tensor, column: Tensor, values: Tensor) -> Tensor:
-    """``rows`` (N,C) with ``values`` (N,1) at a column of each row (N,1); in place where nothing is recorded."""
-    if torch.is_grad_enabled():
-        return rows.scatter(1, column, values)
-    return rows.scatter_(1, column, values)
+def set_at(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """``rows`` (…,C), a temporary, with ``values`` (…,1) at one index (…,1) of each row."""
+    if torch.is_grad_enabled() or transforms_active():
+        return rows.scatter(-1, index, values)
+    return rows.scatter_(-1, index, values)
