@@ -1,7 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo`, `parity`, `interop`, `release` and `dev`. What is tested is the wheels that `build`
-makes, not the source tree.
+`nox` runs everything but `demo`, `parity`, `bench`, `interop`, `release` and `dev`. What is tested is the wheels that
+`build` makes, not the source tree.
 """
 
 import os
@@ -16,6 +16,9 @@ from typing import Any
 
 import nox
 
+sys.path.insert(0, str(Path("benchmarks").resolve()))
+from bench.peers import WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES
+
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
@@ -29,10 +32,6 @@ os.environ["PIP_CONSTRAINT"] = os.environ["UV_CONSTRAINT"] = "constraints.txt"
 if "PIP_FIND_LINKS" in os.environ:  # uv reads nothing of pip's
     os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ["PIP_FIND_LINKS"].split()))
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does: many tests start a process that imports torch
-
-PEERS = ["fvcore", "kornia", "monai"]
-# torchvision is for one release of torch, another one than ours; of these only modules without it are loaded
-PEERS_WITH_TORCHVISION = ["mmdet", "timm", "torchvision"]
 
 TEST_ENV = {"OMP_NUM_THREADS": "1"}  # small tensors: more threads only wait for each other
 
@@ -105,6 +104,14 @@ def third_party(*distributions: Distribution) -> list[str]:
     return [line for line in declared if not line.startswith("losses")]
 
 
+def install_peers(session: nox.Session) -> None:
+    """The libraries to compare with; what cannot be installed is missing, and counted there."""
+    for name in WITH_DEPENDENCIES:
+        session.install(name, success_codes=range(3))
+    for name in WITHOUT_DEPENDENCIES:
+        session.install("--no-deps", name, success_codes=range(3))
+
+
 NO_TESTS = 5  # pytest's exit status
 
 
@@ -138,9 +145,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """mypy --strict on the sources of every package."""
+    """mypy --strict on the sources of every package, and on the benchmark."""
     session.install(*third_party(*PACKAGES), *ROOT.group("typecheck"))
-    sources = [str(package.folder / "src") for package in [*PACKAGES, TESTKIT]]
+    sources = [*(str(package.folder / "src") for package in [*PACKAGES, TESTKIT]), "benchmarks"]
     session.run("mypy", *sources, env={"MYPYPATH": os.pathsep.join(sources)})
 
 
@@ -208,11 +215,23 @@ def demo(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """The losses against those of other libraries. What cannot be installed is skipped, and counted as such."""
     session.install(*wheels(*PACKAGES), "pytest")
-    for peer in PEERS:
-        session.install(peer, success_codes=range(3))
-    for peer in PEERS_WITH_TORCHVISION:
-        session.install("--no-deps", peer, success_codes=range(3))
+    install_peers(session)
     session.run("pytest", "tests/parity", *session.posargs, env=TEST_ENV)
+
+
+@nox.session(requires=["build"], default=False)
+def bench(session: nox.Session) -> None:
+    """Every loss beside those of other libraries: time, memory, inputs at the edge; writes docs/comparison.
+
+    What follows `--` goes to the benchmark: `nox -s bench -- --cases "giou*" --eager-only`, and then it writes to
+    build/bench and tries no edges.
+    """
+    session.install(*wheels(*PACKAGES, TESTKIT), *ROOT.group("bench"))
+    install_peers(session)
+    session.chdir("benchmarks")
+    session.run("python", "-m", "bench", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "bench.edges")
 
 
 @nox.session(requires=["build"], default=False)

@@ -28,11 +28,12 @@ class Peer:
     Attributes:
         make: imports the library and gives a function that is called as ours is, or raises `bench.peers.Missing`.
         variant: how its definition differs; None where value and gradient are to agree with ours.
-        setting: what is unusual about its call, for the page.
+        share: gives ours and theirs the same state where each draws its own: ``share(ours, theirs)``.
     """
 
     make: Callable[[], Function]
     variant: str | None = None
+    share: Callable[[Any, Any], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""The losses of other libraries, as functions; a library that is not there raises `Missing`.
+"""The losses of other libraries; one that is not installed raises `Missing`.
 
 Several libraries import torchvision, mmcv or a registry when they are imported, none of which their losses need. Of
-those only the modules with the losses are loaded: an empty module stands for each package around them.
+those only the modules with the losses are loaded: an empty module, a shell, stands for each package around them. Shells
+stay for the life of a process, so each comparison has a process of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -15,19 +17,45 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+WITH_DEPENDENCIES = ["fvcore", "kornia", "monai", "pytorch-metric-learning"]
+# torchvision is for one release of torch, another one than ours; of these only modules without it are loaded
+WITHOUT_DEPENDENCIES = [
+    "mmdet",
+    "mmpretrain",
+    "mmrazor",
+    "mmsegmentation",
+    "segmentation-models-pytorch",
+    "timm",
+    "torchdistill",
+    "torchvision",
+]
+
 
 class Missing(Exception):
-    """A peer that is not installed here."""
+    """A library that is not installed here."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether there is a package of this name to import."""
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+def versions() -> dict[str, str]:
+    """The installed ones of these libraries, with their versions."""
+    found = {}
+    for name in sorted([*WITH_DEPENDENCIES, *WITHOUT_DEPENDENCIES]):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def load(target: str) -> Any:
     """The object ``package.module:name``."""
     module, _, name = target.partition(":")
     package = module.partition(".")[0]
-    if package not in sys.modules:
-        if importlib.util.find_spec(package) is None:
-            raise Missing(package)
-        prepare(package)
+    if not is_installed(package):
+        raise Missing(package)
+    prepare(package)
     return getattr(importlib.import_module(module), name)
 
 
@@ -35,14 +63,6 @@ def prepare(package: str) -> None:
     """Put the empty modules in place that the losses of this package can be imported from; does nothing twice."""
     if package not in sys.modules and package in _PREPARE:
         _PREPARE[package]()
-
-
-def version(distribution: str) -> str | None:
-    """The installed version, None where there is none."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _shells(*names: str) -> None:
@@ -68,7 +88,7 @@ class _Registry:
 
 
 def _openmmlab(package: str, folders: Sequence[str], *registries: str) -> None:
-    if "mmcv" not in sys.modules and importlib.util.find_spec("mmcv") is None:  # for an operator on the GPU, which no loss here asks for
+    if not is_installed("mmcv"):  # for an operator on the GPU, which no loss here asks for
         sys.modules["mmcv"] = types.ModuleType("mmcv")
         sys.modules["mmcv.ops"] = ops = types.ModuleType("mmcv.ops")
         ops.sigmoid_focal_loss = None  # type: ignore[attr-defined]

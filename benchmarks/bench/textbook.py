@@ -127,43 +127,48 @@ def kl(pred: Tensor, target: Tensor, temperature: float = 4.0) -> Tensor:
 
 def contrast_in_batch(student: Tensor, teacher: Tensor, temperature: float = 0.07) -> Tensor:
     """InfoNCE both ways between the pairs of a batch, by ``F.cross_entropy``."""
-    scores = student @ teacher.T / temperature
-    labels = torch.arange(len(student))
+    scores = F.normalize(student) @ F.normalize(teacher).T / temperature
+    labels = torch.arange(len(student), device=student.device)
     return F.cross_entropy(scores, labels) + F.cross_entropy(scores.T, labels)
 
 
 class QueueContrast(nn.Module):
     """InfoNCE of each pair against the batch and a queue of keys, both ways; then the batch is queued."""
 
+    teachers: Tensor
+    students: Tensor
+    pointer: Tensor
+
     def __init__(self, size: int, width: int, temperature: float = 0.07) -> None:
         super().__init__()
-        self.temperature, self.pointer = temperature, 0
+        self.temperature = temperature
         self.register_buffer("teachers", F.normalize(torch.randn(size, width)))
         self.register_buffer("students", F.normalize(torch.randn(size, width)))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        labels = torch.arange(len(student))
+        student, teacher = F.normalize(student), F.normalize(teacher)
+        labels = torch.arange(len(student), device=student.device)
         against = torch.cat((teacher, self.teachers)), torch.cat((student, self.students))
         value = F.cross_entropy(student @ against[0].T / self.temperature, labels)
         value = value + F.cross_entropy(teacher @ against[1].T / self.temperature, labels)
-        place = torch.arange(self.pointer, self.pointer + len(student)) % len(self.teachers)
+        place = (self.pointer + labels) % len(self.teachers)
         with torch.no_grad():
             self.teachers[place], self.students[place] = teacher, student
-        self.pointer = (self.pointer + len(student)) % len(self.teachers)
+            self.pointer.copy_((self.pointer + len(student)) % len(self.teachers))
         return value
 
 
 class MaskedGeneration(nn.Module):
-    """Masked generative distillation: mask the locations, two 3×3 convolutions, summed squares per image."""
+    """The generation of masked generative distillation: mask the locations, then two 3×3 convolutions."""
 
     def __init__(self, channels: int, masked: float = 0.65) -> None:
         super().__init__()
         self.masked = masked
-        self.generation = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
-        )
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        n, _, h, w = pred.shape
-        keep = torch.where(torch.rand(n, 1, h, w) > 1 - self.masked, 0, 1)
-        return F.mse_loss(self.generation(pred * keep), target, reduction="sum") / n * 2e-5
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        keep = torch.rand(n, 1, h, w, device=x.device) >= self.masked
+        generated: Tensor = self.second(torch.relu(self.first(x * keep)))
+        return generated

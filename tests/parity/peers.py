@@ -1,26 +1,25 @@
 """Losses of other libraries, each library in a process of its own, so that none is changed by what another needs.
 
-Some of them import torchvision when they are imported, which in turn wants one release of torch. Of those only the
-modules with the losses are loaded: an empty module stands for each package around them.
+How they are loaded, often without the packages around them, is in `bench.peers`.
 
 As a program, ``python peers.py``, this is that process: it answers calls from its standard input.
 """
 
-import importlib
-import importlib.util
 import io
 import os
 import pickle
 import subprocess
 import sys
 import traceback
-import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 import torch
 from torch import Tensor
+
+from bench import peers
 
 # ------------------------------------------------------------------------------------------------ the side of the tests
 
@@ -41,10 +40,11 @@ class Peers:
             **options: keywords of the function, or of the constructor of the class.
         """
         peer = loss.partition(":")[0].partition(".")[0]
-        if importlib.util.find_spec(peer) is None:
+        if not peers.is_installed(peer):
             pytest.skip(f"{peer} is not installed")
         if peer not in self._processes:
-            self._processes[peer] = subprocess.Popen([sys.executable, __file__], stdin=-1, stdout=-1)
+            env = os.environ | {"PYTHONPATH": str(Path(peers.__file__).parents[1])}
+            self._processes[peer] = subprocess.Popen([sys.executable, __file__], stdin=-1, stdout=-1, env=env)
         process = self._processes[peer]
         assert process.stdin and process.stdout
         pickle.dump((loss, pred, args, options), process.stdin)
@@ -82,45 +82,8 @@ def compare(
 # --------------------------------------------------------------------------------------------------- the peer's process
 
 
-def _shells(*names: str) -> None:
-    """Put an empty module in the place of each package, from which its modules can be imported."""
-    for name in names:
-        parent, _, child = name.rpartition(".")
-        if parent:
-            folders = [os.path.join(folder, child) for folder in sys.modules[parent].__path__]
-        else:
-            spec = importlib.util.find_spec(name)
-            assert spec
-            folders = list(spec.submodule_search_locations or ())
-        shell = types.ModuleType(name)
-        shell.__path__ = folders
-        sys.modules[name] = shell
-        if parent:
-            setattr(sys.modules[parent], child, shell)
-
-
-def _prepare_mmdet() -> None:
-    _shells("mmdet", "mmdet.models", "mmdet.models.losses", "mmdet.structures", "mmdet.structures.bbox")
-    registry: Any = types.ModuleType("mmdet.registry")
-    registry.MODELS = types.SimpleNamespace(register_module=lambda: lambda decorated: decorated)
-    sys.modules["mmdet.registry"] = registry
-    overlaps = importlib.import_module("mmdet.structures.bbox.bbox_overlaps")
-    sys.modules["mmdet.structures.bbox"].bbox_overlaps = overlaps.bbox_overlaps  # type: ignore[attr-defined]
-
-
-PREPARE: dict[str, Callable[[], None]] = {
-    "mmdet": _prepare_mmdet,
-    "timm": lambda: _shells("timm", "timm.loss"),
-    "torchvision": lambda: _shells("torchvision", "torchvision.ops"),
-}
-
-
 def _evaluate(loss: str, pred: Tensor, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    module, _, name = loss.partition(":")
-    peer = module.partition(".")[0]
-    if peer in PREPARE and peer not in sys.modules:
-        PREPARE[peer]()
-    function = getattr(importlib.import_module(module), name)
+    function = peers.load(loss)
     pred = pred.clone().requires_grad_()
     value = function(**options)(pred, *args) if isinstance(function, type) else function(pred, *args, **options)
     (gradient,) = torch.autograd.grad(value.sum(), pred)

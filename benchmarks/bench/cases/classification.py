@@ -18,15 +18,18 @@ def _torch_ce(**options: float) -> Peer:
     return Peer(lambda: partial(F.cross_entropy, **options))  # type: ignore[arg-type]
 
 
-def _timm_asl() -> Function:
-    # timm sums, ours is to be compared as a mean
-    loss = load("timm.loss.asymmetric_loss:AsymmetricLossMultiLabel")()
-    return lambda x, y: loss(x, y) / x.numel()
+def _timm_asl(detached: bool) -> Peer:
+    options = {"reduction": "mean", "disable_torch_grad_focal_loss": detached}
+    return Peer(lambda: load("timm.loss.asymmetric_loss:AsymmetricLossMultiLabel")(**options))
+
+
+def _mmpretrain_asl() -> Function:
+    asymmetric = load("mmpretrain.models.losses.asymmetric_loss:AsymmetricLoss")
+    return asymmetric(gamma_pos=1.0, gamma_neg=4.0, clip=0.05, use_sigmoid=True)  # type: ignore[no-any-return]
 
 
 def _smp_focal() -> Function:
-    loss = load("segmentation_models_pytorch.losses:FocalLoss")("binary", alpha=0.25, gamma=2.0)
-    return lambda x, y: loss(x, y)
+    return load("segmentation_models_pytorch.losses:FocalLoss")("binary", alpha=0.25, gamma=2.0)  # type: ignore[no-any-return]
 
 
 def _smp_focal_index() -> Function:
@@ -58,73 +61,133 @@ _BINARY_FOCAL = {
     "fvcore": Peer(lambda: partial(load("fvcore.nn.focal_loss:sigmoid_focal_loss"), alpha=0.25, reduction="mean")),
     "smp": Peer(_smp_focal),
     "kornia": Peer(_kornia_binary),
-    "mmpretrain": Peer(lambda: partial(load("mmpretrain.models.losses.focal_loss:sigmoid_focal_loss"))),
+    "mmpretrain": Peer(lambda: load("mmpretrain.models.losses.focal_loss:sigmoid_focal_loss")),
 }
-
-_FOCAL = {"type": "FocalLoss", "ignore_index": 255}
 
 
 def _kornia_softmax() -> Function:
-    return partial(load("kornia.losses:focal_loss"), alpha=None, gamma=2.0, reduction="mean", ignore_index=255)
+    focal = load("kornia.losses:focal_loss")
+    # it averages over the classes too, of which all but that of the label are zero
+    return lambda x, y: x.shape[1] * focal(x, y, alpha=None, gamma=2.0, reduction="mean", ignore_index=255)
 
 
 def _monai_softmax() -> Function:
     loss = load("monai.losses:FocalLoss")(to_onehot_y=True, use_softmax=True, gamma=2.0)
-    # MONAI averages over the classes too
-    return lambda x, y: loss(x, y.unsqueeze(1)) * x.shape[1]
+    return lambda x, y: x.shape[1] * loss(x, y.unsqueeze(1))  # as kornia's
 
 
 def _smp_softmax() -> Function:
-    return lambda x, y: load("segmentation_models_pytorch.losses:FocalLoss")("multiclass", gamma=2.0)(x, y)
+    return load("segmentation_models_pytorch.losses:FocalLoss")("multiclass", gamma=2.0)  # type: ignore[no-any-return]
 
 
 CASES = [
-    case("ce_4x19x256", config={"type": "CrossEntropyLoss"}, inputs=inputs.labelled(4, 19, 256, 256),
-         peers={"torch": _torch_ce()}),
-    case("ce_256x1000", config={"type": "CrossEntropyLoss"}, inputs=inputs.labelled(256, 1000),
-         peers={"torch": _torch_ce()}),
-    case("ce_32x10", config={"type": "CrossEntropyLoss"}, inputs=inputs.labelled(32, 10),
-         peers={"torch": _torch_ce()}),
-    case("label_smooth_256x1000", config={"type": "LabelSmoothLoss"}, inputs=inputs.labelled(256, 1000), peers={
-        "torch": _torch_ce(label_smoothing=0.1),
-        "timm": Peer(lambda: load("timm.loss.cross_entropy:LabelSmoothingCrossEntropy")(0.1)),
-        "mmpretrain": Peer(lambda: load("mmpretrain.models.losses.label_smooth_loss:LabelSmoothLoss")(
-            0.1, num_classes=1000, mode="original")),
-    }),
-    case("soft_ce_256x1000", config={"type": "SoftCrossEntropyLoss"}, inputs=inputs.mixed(256, 1000), peers={
-        "torch": _torch_ce(),
-        "timm": Peer(lambda: load("timm.loss.cross_entropy:SoftTargetCrossEntropy")()),
-    }),
-    case("bce_20000x80", config={"type": "BinaryCrossEntropyLoss"}, inputs=inputs.tags(20000, 80, 0.02),
-         elementwise=True, peers={
-        "torch": Peer(lambda: F.binary_cross_entropy_with_logits),
-        "timm": Peer(lambda: load("timm.loss.binary_cross_entropy:BinaryCrossEntropy")(smoothing=0.0)),
-    }),
-    case("bce_32x10", config={"type": "BinaryCrossEntropyLoss"}, inputs=inputs.tags(32, 10, 0.2), elementwise=True,
-         peers={"torch": Peer(lambda: F.binary_cross_entropy_with_logits)}),
-    case("sigmoid_focal_20000x80", config={"type": "BinaryFocalLoss"}, inputs=inputs.tags(20000, 80, 0.02),
-         elementwise=True, peers=_BINARY_FOCAL),
-    case("sigmoid_focal_300x80", config={"type": "BinaryFocalLoss"}, inputs=inputs.tags(300, 80, 0.02),
-         elementwise=True, peers=_BINARY_FOCAL),
-    case("multilabel_focal_128x1000", config={"type": "MultiLabelFocalLoss"}, inputs=inputs.tags(128, 1000, 0.02),
-         elementwise=True, peers=_BINARY_FOCAL),
-    case("sigmoid_focal_index_20000x80", config={"type": "FocalLoss", "use_sigmoid": True}, elementwise=True,
-         inputs=inputs.anchors(20000, 80, 0.02), peers={
-        "mmdet": Peer(_mmdet_index), "torchvision": Peer(_torchvision_index), "smp": Peer(_smp_focal_index),
-    }),
-    case("softmax_focal_4x19x256", config=_FOCAL | {"alpha": None}, inputs=inputs.labelled(4, 19, 256, 256), peers={
-        "kornia": Peer(_kornia_softmax),
-        "monai": Peer(_monai_softmax),
-        "smp": Peer(_smp_softmax, variant="sigmoid per class"),
-    }),
-    case("asl_128x9605", config={"type": "AsymmetricLossOptimized"}, inputs=inputs.tags(128, 9605, 0.003),
-         elementwise=True, peers={
-        "timm": Peer(_timm_asl),
-        "mmpretrain": Peer(lambda: load("mmpretrain.models.losses.asymmetric_loss:AsymmetricLoss")(
-            gamma_pos=1.0, gamma_neg=4.0, clip=0.05, reduction="mean", use_sigmoid=True),
-            variant="gradient through the focusing factor"),
-        "textbook": Peer(lambda: textbook.asymmetric_optimized),
-    }),
-    case("asl_plain_128x9605", config={"type": "AsymmetricLoss"}, inputs=inputs.tags(128, 9605, 0.003),
-         elementwise=True, peers={"timm": Peer(_timm_asl)}),
+    case(
+        "ce_4x19x256",
+        config={"type": "CrossEntropyLoss"},
+        inputs=inputs.labelled(4, 19, 256, 256),
+        peers={"torch": _torch_ce()},
+    ),
+    case(
+        "ce_256x1000",
+        config={"type": "CrossEntropyLoss"},
+        inputs=inputs.labelled(256, 1000),
+        peers={"torch": _torch_ce()},
+    ),
+    case("ce_32x10", config={"type": "CrossEntropyLoss"}, inputs=inputs.labelled(32, 10), peers={"torch": _torch_ce()}),
+    case(
+        "label_smooth_256x1000",
+        config={"type": "LabelSmoothLoss"},
+        inputs=inputs.labelled(256, 1000),
+        peers={
+            "torch": _torch_ce(label_smoothing=0.1),
+            "timm": Peer(lambda: load("timm.loss.cross_entropy:LabelSmoothingCrossEntropy")(0.1)),
+            "mmpretrain": Peer(
+                lambda: load("mmpretrain.models.losses.label_smooth_loss:LabelSmoothLoss")(
+                    0.1, num_classes=1000, mode="original"
+                )
+            ),
+        },
+    ),
+    case(
+        "soft_ce_256x1000",
+        config={"type": "SoftCrossEntropyLoss"},
+        inputs=inputs.mixed(256, 1000),
+        peers={
+            "torch": _torch_ce(),
+            "timm": Peer(lambda: load("timm.loss.cross_entropy:SoftTargetCrossEntropy")()),
+        },
+    ),
+    case(
+        "bce_20000x80",
+        config={"type": "BinaryCrossEntropyLoss"},
+        inputs=inputs.tags(20000, 80, 0.02),
+        elementwise=True,
+        peers={
+            "torch": Peer(lambda: F.binary_cross_entropy_with_logits),
+            "timm": Peer(lambda: load("timm.loss.binary_cross_entropy:BinaryCrossEntropy")(smoothing=0.0)),
+        },
+    ),
+    case(
+        "bce_32x10",
+        config={"type": "BinaryCrossEntropyLoss"},
+        inputs=inputs.tags(32, 10, 0.2),
+        elementwise=True,
+        peers={"torch": Peer(lambda: F.binary_cross_entropy_with_logits)},
+    ),
+    case(
+        "sigmoid_focal_20000x80",
+        config={"type": "BinaryFocalLoss"},
+        inputs=inputs.tags(20000, 80, 0.02),
+        elementwise=True,
+        peers=_BINARY_FOCAL,
+    ),
+    case(
+        "sigmoid_focal_300x80",
+        config={"type": "BinaryFocalLoss"},
+        inputs=inputs.tags(300, 80, 0.02),
+        elementwise=True,
+        peers=_BINARY_FOCAL,
+    ),
+    case(
+        "multilabel_focal_128x1000",
+        config={"type": "MultiLabelFocalLoss"},
+        inputs=inputs.tags(128, 1000, 0.02),
+        elementwise=True,
+        peers=_BINARY_FOCAL,
+    ),
+    case(
+        "sigmoid_focal_index_20000x80",
+        config={"type": "FocalLoss", "use_sigmoid": True},
+        elementwise=True,
+        inputs=inputs.anchors(20000, 80, 0.02),
+        peers={
+            "mmdet": Peer(_mmdet_index),
+            "torchvision": Peer(_torchvision_index),
+            "smp": Peer(_smp_focal_index),
+        },
+    ),
+    case(
+        "softmax_focal_4x19x256",
+        config={"type": "FocalLoss", "ignore_index": 255, "alpha": None},
+        inputs=inputs.labelled(4, 19, 256, 256),
+        peers={
+            "kornia": Peer(_kornia_softmax),
+            "monai": Peer(_monai_softmax),
+            "smp": Peer(_smp_softmax, variant="sigmoid per class"),
+        },
+    ),
+    case(
+        "asl_128x9605",
+        config={"type": "AsymmetricLossOptimized"},
+        inputs=inputs.tags(128, 9605, 0.003),
+        elementwise=True,
+        peers={"timm": _timm_asl(detached=True), "textbook": Peer(lambda: textbook.asymmetric_optimized)},
+    ),
+    case(
+        "asl_through_128x9605",
+        config={"type": "AsymmetricLoss", "disable_torch_grad_focal": False},
+        inputs=inputs.tags(128, 9605, 0.003),
+        elementwise=True,
+        peers={"timm": _timm_asl(detached=False), "mmpretrain": Peer(_mmpretrain_asl)},
+    ),
 ]

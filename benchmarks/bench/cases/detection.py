@@ -12,7 +12,6 @@ from bench.case import Case, Function, Peer
 from bench.peers import load
 
 case = partial(Case, package="losses-det")
-_EPS = {"eps": 1e-7}
 
 
 def _mmdet(module: str, name: str, variant: str | None = None, **options: object) -> Peer:
@@ -35,12 +34,12 @@ _BOXES: Mapping[str, Mapping[str, Peer]] = {
         "torchvision": _mean("torchvision.ops.diou_loss:distance_box_iou_loss"),
     },
     "CIoULoss": {
-        "mmdet": _mmdet("iou_loss", "CIoULoss", "gradient through the factor of the aspect ratio's term"),
+        "mmdet": _mmdet("iou_loss", "CIoULoss", "no aspect ratio where the IoU is 0.5 or less"),
         "torchvision": _mean("torchvision.ops.ciou_loss:complete_box_iou_loss"),
     },
     "EIoULoss": {"textbook": Peer(lambda: textbook.eiou)},
     "SIoULoss": {
-        "mmdet": _mmdet("iou_loss", "SIoULoss", "clamped at 2", neg_gamma=True),
+        "mmdet": _mmdet("iou_loss", "SIoULoss", neg_gamma=True),
         "textbook": Peer(lambda: textbook.siou),
     },
 }
@@ -49,8 +48,13 @@ _BOXES: Mapping[str, Mapping[str, Peer]] = {
 def _boxes() -> list[Case]:
     sizes = {"200k": 200_000, "300": 300}
     return [
-        case(f"{loss.removesuffix('Loss').lower()}_{name}", config={"type": loss}, inputs=inputs.boxes(n), peers=peers,
-             elementwise=True)
+        case(
+            f"{loss.removesuffix('Loss').lower()}_{name}",
+            config={"type": loss},
+            inputs=inputs.boxes(n),
+            peers=peers,
+            elementwise=True,
+        )
         for loss, peers in _BOXES.items()
         for name, n in sizes.items()
     ]
@@ -69,16 +73,35 @@ def _fvcore_smooth_l1() -> Function:
 
 CASES = [
     *_boxes(),
-    *_offsets("smooth_l1", "SmoothL1Loss", {
-        "torch": Peer(lambda: F.smooth_l1_loss), "fvcore": Peer(_fvcore_smooth_l1),
-        "mmdet": _mmdet("smooth_l1_loss", "SmoothL1Loss"),
-    }),
+    *_offsets(
+        "smooth_l1",
+        "SmoothL1Loss",
+        {
+            "torch": Peer(lambda: F.smooth_l1_loss),
+            "fvcore": Peer(_fvcore_smooth_l1),
+            "mmdet": _mmdet("smooth_l1_loss", "SmoothL1Loss"),
+        },
+    ),
     *_offsets("l1", "L1Loss", {"torch": Peer(lambda: F.l1_loss), "mmdet": _mmdet("smooth_l1_loss", "L1Loss")}),
     *_offsets("balanced_l1", "BalancedL1Loss", {"mmdet": _mmdet("balanced_l1_loss", "BalancedL1Loss")}),
-    case("qfl_20000x80", config={"type": "QualityFocalLoss"}, inputs=inputs.scored_anchors(20000, 80, 0.02),
-         elementwise=True, peers={"mmdet": _mmdet("gfocal_loss", "QualityFocalLoss")}),
-    case("vfl_20000x80", config={"type": "VariFocalLoss"}, inputs=inputs.scores(20000, 80, 0.02), elementwise=True,
-         peers={"mmdet": _mmdet("varifocal_loss", "VarifocalLoss")}),
-    case("dfl_8000x4x17", config={"type": "DistributionFocalLoss"}, inputs=inputs.bins(8000, 4, 17),
-         peers={"mmdet": _mmdet("gfocal_loss", "DistributionFocalLoss")}),
+    case(
+        "qfl_20000x80",
+        config={"type": "QualityFocalLoss"},
+        inputs=inputs.scored_anchors(20000, 80, 0.02),
+        elementwise=True,
+        peers={"mmdet": _mmdet("gfocal_loss", "QualityFocalLoss")},
+    ),
+    case(
+        "vfl_20000x80",
+        config={"type": "VariFocalLoss"},
+        inputs=inputs.scores(20000, 80, 0.02),
+        elementwise=True,
+        peers={"mmdet": _mmdet("varifocal_loss", "VarifocalLoss")},
+    ),
+    case(
+        "dfl_8000x4x17",
+        config={"type": "DistributionFocalLoss"},
+        inputs=inputs.bins(8000, 4, 17),
+        peers={"mmdet": _mmdet("gfocal_loss", "DistributionFocalLoss")},
+    ),
 ]

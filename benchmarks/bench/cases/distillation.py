@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import types
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +19,13 @@ from bench.peers import load
 
 case = partial(Case, package="losses-distill")
 
-
-def _kd(n: int, c: int) -> dict[str, Peer]:
-    return {
-        "torch": Peer(lambda: textbook.kl),
-        "mmrazor": Peer(lambda: load("mmrazor.models.losses.kl_divergence:KLDivergence")(tau=4.0)),
-    }
+_KD = {
+    "torch": Peer(lambda: textbook.kl),
+    "mmrazor": Peer(lambda: load("mmrazor.models.losses.kl_divergence:KLDivergence")(tau=4.0)),
+}
 
 
-def _dkd() -> Function:
+def decoupled() -> Function:
     loss = load("mmrazor.models.losses.decoupled_kd:DKDLoss")(tau=4.0, alpha=1.0, beta=8.0)
     return lambda x, t, labels: loss(x, t, labels)
 
@@ -31,35 +33,46 @@ def _dkd() -> Function:
 def _classified_pair(n: int, c: int) -> inputs.Make:
     def make(g: Generator) -> Inputs:
         given = inputs.pair(n, c, scale=2.0)(g)
-        return Inputs(given.pred, given.target, {"labels": inputs.labels(g, c, n)})
+        return dataclasses.replace(given, call={"labels": inputs.labels(g, c, n)})
 
     return make
 
 
-def _torchdistill(name: str, *arguments: object, **options: object) -> Function:
-    loss = load(f"torchdistill.losses.mid_level:{name}")(*arguments, **options)
-    return lambda x, t: loss({"m": {"output": x}}, {"m": {"output": t}})
+def mmrazor(module: str, name: str, **options: object) -> Peer:
+    return Peer(lambda: load(f"mmrazor.models.losses.{module}:{name}")(**options))
 
 
-def _torchdistill_rkd() -> Function:
-    return _torchdistill(
-        "RKDLoss", student_output_path="m", teacher_output_path="m", dist_factor=1.0, angle_factor=0.0, reduction="mean"
-    )
+def torchdistill(name: str, *arguments: object, **options: object) -> Peer:
+    """Its losses pick features out of what all layers of student and teacher gave."""
+
+    def make() -> Function:
+        loss = load(f"torchdistill.losses.mid_level:{name}")(*arguments, **options)
+        return lambda x, t: loss({"m": {"output": x}}, {"m": {"output": t}})
+
+    return Peer(make)
 
 
 _SAME = {"student": {"io": "output", "path": "m"}, "teacher": {"io": "output", "path": "m"}}
+_RKD = {"student_output_path": "m", "teacher_output_path": "m", "reduction": "mean"}
 
 
-def _mmrazor_mgd() -> Function:
-    generation = textbook.MaskedGeneration(256).generation
-    loss = load("mmrazor.models.losses.mgd_loss:MGDLoss")()
+class _Generated(nn.Module):
+    """mmrazor's loss compares features; what generates them from masked ones is the user's."""
 
-    def generate(x: Tensor, t: Tensor) -> Tensor:
-        n, _, h, w = x.shape
-        keep = torch.where(torch.rand(n, 1, h, w) > 0.35, 0, 1)
-        return loss(generation(x * keep), t)  # type: ignore[no-any-return]
+    def __init__(self) -> None:
+        super().__init__()
+        self.generation = textbook.MaskedGeneration(256)
+        self.loss: Any = load("mmrazor.models.losses.mgd_loss:MGDLoss")(alpha_mgd=7e-5)
 
-    return generate
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.loss(self.generation(x), t)  # type: ignore[no-any-return]
+
+
+def _share_generation(ours: Any, theirs: _Generated) -> None:
+    for name in ("first", "second"):
+        layer: Any = getattr(theirs.generation, name)
+        layer.weight.data.copy_(getattr(ours.generation, f"{name}_weight"))
+        layer.bias.data.copy_(getattr(ours.generation, f"{name}_bias"))
 
 
 _BANK, _NEGATIVES = 50_000, 16_384
@@ -70,100 +83,186 @@ def _memory(g: Generator) -> Inputs:
     contrast = torch.randint(_BANK, (64, 1 + _NEGATIVES), generator=g)
     index = torch.randperm(_BANK, generator=g)[:64]
     contrast[:, 0] = index
-    return Inputs(given.pred, given.target, {"sample_idx": index, "contrast_idx": contrast})
+    return dataclasses.replace(given, call={"sample_idx": index, "contrast_idx": contrast})
 
 
-def _torchdistill_crd() -> Function:
-    loss = load("torchdistill.losses.mid_level:CRDLoss")(
-        "m", "e", "m", input_size=128, output_size=_BANK, num_negative_samples=_NEGATIVES, num_samples=_BANK
-    )
+class _TorchdistillCRD(nn.Module):
+    """Both libraries leave to a layer before the loss that embeddings are of length 1."""
 
-    def contrast(x: Tensor, t: Tensor, sample_idx: Tensor, contrast_idx: Tensor) -> Tensor:
-        given = {"pos_idx": sample_idx, "contrast_idx": contrast_idx}
-        return loss({"m": {"output": x}, "e": {"input": given}}, {"m": {"output": t}})  # type: ignore[no-any-return]
+    def __init__(self) -> None:
+        super().__init__()
+        make = load("torchdistill.losses.mid_level:CRDLoss")
+        sizes = {"input_size": 128, "output_size": _BANK, "num_negative_samples": _NEGATIVES, "num_samples": _BANK}
+        self.loss = self.bank = make("m", "e", "m", **sizes)
 
-    return contrast
-
-
-def _mmrazor_crd() -> Function:
-    loss = load("mmrazor.models.losses.crd_loss:CRDLoss")(neg_num=_NEGATIVES, sample_n=_BANK, dim_out=128)
-
-    def contrast(x: Tensor, t: Tensor, sample_idx: Tensor, contrast_idx: Tensor) -> Tensor:
-        samples = [
-            types.SimpleNamespace(sample_idx=i, contrast_sample_idxs=c)
-            for i, c in zip(sample_idx, contrast_idx, strict=True)
-        ]
-        for sample in samples:
-            sample.__class__.__contains__ = lambda self, key: hasattr(self, key)  # type: ignore[attr-defined]
-        return loss(x, t, samples)  # type: ignore[no-any-return]
-
-    return contrast
+    def forward(self, x: Tensor, t: Tensor, sample_idx: Tensor, contrast_idx: Tensor) -> Tensor:
+        given, (x, t) = {"pos_idx": sample_idx, "contrast_idx": contrast_idx}, map(F.normalize, (x, t))
+        return self.loss({"m": {"output": x}, "e": {"input": given}}, {"m": {"output": t}})  # type: ignore[no-any-return]
 
 
-class _NTXent(nn.Module):
-    """pytorch-metric-learning's loss takes one set of embeddings with labels."""
+class _Sample(types.SimpleNamespace):
+    """mmengine's data sample, as far as mmrazor looks at it."""
+
+    def __contains__(self, key: str) -> bool:
+        return hasattr(self, key)
+
+
+class _MmrazorCRD(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = load("mmrazor.models.losses.crd_loss:CRDLoss")(neg_num=_NEGATIVES, sample_n=_BANK, dim_out=128)
+        self.bank = self.loss.contrast
+
+    def forward(self, x: Tensor, t: Tensor, sample_idx: Tensor, contrast_idx: Tensor) -> Tensor:
+        rows = zip(sample_idx, contrast_idx, strict=True)
+        samples = [_Sample(sample_idx=index, contrast_sample_idxs=others) for index, others in rows]
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the constants of its first call
+            return self.loss(F.normalize(x), F.normalize(t), samples)  # type: ignore[no-any-return]
+
+
+def _share_bank(ours: Any, theirs: Any) -> None:
+    bank = theirs.bank
+    bank.memory_v1.copy_(ours.memory.student)
+    bank.memory_v2.copy_(ours.memory.teacher)
+    bank.params[2:4] = ours.memory.log_z.exp()
+
+
+def _share_queue(ours: Any, theirs: textbook.QueueContrast) -> None:
+    ours.memory.student.copy_(theirs.students)
+    ours.memory.teacher.copy_(theirs.teachers)
+    ours.memory.fill.fill_(len(theirs.students))
+    ours.memory.pointer.copy_(theirs.pointer)
+
+
+class NTXent(nn.Module):
+    """pytorch-metric-learning's loss looks from the first set of embeddings to the second: so both ways."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loss = load("pytorch_metric_learning.losses:NTXentLoss")(temperature=0.07)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        labels = torch.arange(len(x))
-        return self.loss(x, labels, ref_emb=t, ref_labels=labels)  # type: ignore[no-any-return]
-
-
-def _drawn(state: str) -> str:
-    return f"{state}; numbers are drawn, so values are not compared"
+        # of labels that are one object it takes the sets to be one, too
+        labels, others = torch.arange(len(x)), torch.arange(len(x))
+        there = self.loss(x, labels, ref_emb=t, ref_labels=others)
+        return there + self.loss(t, labels, ref_emb=x, ref_labels=others)  # type: ignore[no-any-return]
 
 
 CASES = [
-    case("kd_256x1000", config={"type": "KnowledgeDistillationLoss"}, inputs=inputs.pair(256, 1000, scale=2.0),
-         peers=_kd(256, 1000)),
-    case("kd_256x32000", config={"type": "KnowledgeDistillationLoss"}, inputs=inputs.pair(256, 32000, scale=2.0),
-         peers=_kd(256, 32000)),
-    case("dkd_256x1000", config={"type": "DKDLoss"}, inputs=_classified_pair(256, 1000), peers={
-        "mmrazor": Peer(lambda: _dkd())}),
-    case("dist_256x1000", config={"type": "DISTLoss"}, inputs=inputs.pair(256, 1000, scale=2.0), peers={
-        "mmrazor": Peer(lambda: load("mmrazor.models.losses.dist_loss:DISTLoss")())}),
-    case("feature_mse_16x256x56", config={"type": "FeatureMSELoss"}, inputs=inputs.features(16, 256, 56, 56),
-         elementwise=True, peers={"torch": Peer(lambda: F.mse_loss)}),
-    case("feature_mse_norm_8x256x56", config={"type": "FeatureMSELoss", "normalize": True},
-         inputs=inputs.features(8, 256, 56, 56), peers={"torch": Peer(lambda: textbook.normalized_mse)}),
-    case("feature_l1_8x256x56", config={"type": "FeatureL1Loss"}, inputs=inputs.features(8, 256, 56, 56),
-         elementwise=True, peers={"torch": Peer(lambda: F.l1_loss)}),
-    case("feature_l1_norm_8x256x56", config={"type": "FeatureL1Loss", "normalize": True},
-         inputs=inputs.features(8, 256, 56, 56), peers={"torch": Peer(lambda: textbook.normalized_l1)}),
-    case("feature_cosine_8x256x56", config={"type": "FeatureCosineLoss"}, inputs=inputs.features(8, 256, 56, 56),
-         peers={"torch": Peer(lambda: textbook.cosine)}),
-    case("at_16x256x56", config={"type": "AttentionLoss"}, inputs=inputs.features(16, 256, 56, 56), peers={
-        "torchdistill": Peer(lambda: _torchdistill("ATLoss", {"pair": _SAME})),
-        "mmrazor": Peer(lambda: load("mmrazor.models.losses.at_loss:ATLoss")()),
-    }),
-    case("mgd_8x256x32", config={"type": "MGDLoss", "student_channels": 256, "teacher_channels": 256},
-         inputs=inputs.features(8, 256, 32, 32), peers={
-        "mmrazor": Peer(_mmrazor_mgd, variant="random mask and weights"),
-    }),
-    case("rkd_distance_256x512", config={"type": "RKDDistanceLoss"}, inputs=inputs.pair(256, 512), peers={
-        "mmrazor": Peer(lambda: load("mmrazor.models.losses.relational_kd:DistanceWiseRKD")(
-            loss_weight=1.0, with_l2_norm=False)),
-        "torchdistill": Peer(_torchdistill_rkd),
-    }),
-    case("rkd_angle_128x512", config={"type": "RKDAngleLoss"}, inputs=inputs.pair(128, 512), peers={
-        "mmrazor": Peer(lambda: load("mmrazor.models.losses.relational_kd:AngleWiseRKD")(
-            loss_weight=1.0, with_l2_norm=False)),
-    }),
-    case("pkt_256x512", config={"type": "PKTLoss"}, inputs=inputs.pair(256, 512), peers={
-        "torchdistill": Peer(lambda: _torchdistill("PKTLoss", "m", "output", "m", "output")),
-    }),
-    case("crd_memory_64x128_k16384", config={"type": "CRDLoss", "num_samples": _BANK, "neg_num": _NEGATIVES},
-         inputs=_memory, peers={
-        "torchdistill": Peer(_torchdistill_crd, variant=_drawn("random bank")),
-        "mmrazor": Peer(_mmrazor_crd, variant=_drawn("random bank")),
-    }),
-    case("crd_queue_64x128_q16384", config={"type": "CRDLoss", "neg_num": _NEGATIVES}, inputs=inputs.embeddings(64, 128),
-         peers={"textbook": Peer(lambda: textbook.QueueContrast(_NEGATIVES, 128), variant="random queue")}),
-    case("crd_batch_256x128", config={"type": "CRDLoss", "mode": "batch"}, inputs=inputs.embeddings(256, 128), peers={
-        "torch": Peer(lambda: textbook.contrast_in_batch),
-        "pytorch-metric-learning": Peer(_NTXent, variant="one way"),
-    }),
+    case(
+        "kd_256x1000",
+        config={"type": "KnowledgeDistillationLoss"},
+        inputs=inputs.pair(256, 1000, scale=2.0),
+        peers=_KD,
+    ),
+    case(
+        "kd_256x32000",
+        config={"type": "KnowledgeDistillationLoss"},
+        inputs=inputs.pair(256, 32000, scale=2.0),
+        peers=_KD,
+    ),
+    case(
+        "dkd_256x1000",
+        config={"type": "DKDLoss"},
+        inputs=_classified_pair(256, 1000),
+        peers={"mmrazor": Peer(decoupled)},
+    ),
+    case(
+        "dist_256x1000",
+        config={"type": "DISTLoss"},
+        inputs=inputs.pair(256, 1000, scale=2.0),
+        peers={"mmrazor": mmrazor("dist_loss", "DISTLoss")},
+    ),
+    case(
+        "feature_mse_16x256x56",
+        config={"type": "FeatureMSELoss"},
+        inputs=inputs.features(16, 256, 56, 56),
+        peers={"torch": Peer(lambda: F.mse_loss)},
+        elementwise=True,
+    ),
+    case(
+        "feature_mse_norm_8x256x56",
+        config={"type": "FeatureMSELoss", "normalize": True},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"textbook": Peer(lambda: textbook.normalized_mse)},
+    ),
+    case(
+        "feature_l1_8x256x56",
+        config={"type": "FeatureL1Loss"},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"torch": Peer(lambda: F.l1_loss)},
+        elementwise=True,
+    ),
+    case(
+        "feature_l1_norm_8x256x56",
+        config={"type": "FeatureL1Loss", "normalize": True},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"textbook": Peer(lambda: textbook.normalized_l1)},
+    ),
+    case(
+        "feature_cosine_8x256x56",
+        config={"type": "FeatureCosineLoss"},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"torch": Peer(lambda: textbook.cosine)},
+    ),
+    case(
+        "at_16x256x56",
+        config={"type": "AttentionLoss"},
+        inputs=inputs.features(16, 256, 56, 56),
+        peers={"torchdistill": torchdistill("ATLoss", {"pair": _SAME}), "mmrazor": mmrazor("at_loss", "ATLoss")},
+    ),
+    case(
+        "mgd_8x256x32",
+        config={"type": "MGDLoss", "student_channels": 256, "teacher_channels": 256},
+        inputs=inputs.features(8, 256, 32, 32),
+        peers={"mmrazor": Peer(_Generated, share=_share_generation)},
+    ),
+    case(
+        "rkd_distance_256x512",
+        config={"type": "RKDDistanceLoss"},
+        inputs=inputs.pair(256, 512),
+        peers={
+            "mmrazor": mmrazor("relational_kd", "DistanceWiseRKD", loss_weight=1.0, with_l2_norm=False),
+            "torchdistill": torchdistill("RKDLoss", dist_factor=1.0, angle_factor=0.0, **_RKD),
+        },
+    ),
+    case(
+        "rkd_angle_128x512",
+        config={"type": "RKDAngleLoss"},
+        inputs=inputs.pair(128, 512),
+        peers={
+            "mmrazor": mmrazor("relational_kd", "AngleWiseRKD", loss_weight=1.0, with_l2_norm=False),
+            "torchdistill": torchdistill("RKDLoss", dist_factor=0.0, angle_factor=1.0, **_RKD),
+        },
+    ),
+    case(
+        "pkt_256x512",
+        config={"type": "PKTLoss"},
+        inputs=inputs.pair(256, 512),
+        peers={"torchdistill": torchdistill("PKTLoss", "m", "output", "m", "output")},
+    ),
+    case(
+        "crd_memory_64x128_k16384",
+        config={"type": "CRDLoss", "num_samples": _BANK, "neg_num": _NEGATIVES},
+        inputs=_memory,
+        peers={
+            "torchdistill": Peer(_TorchdistillCRD, share=_share_bank),
+            "mmrazor": Peer(_MmrazorCRD, share=_share_bank),
+        },
+    ),
+    case(
+        "crd_queue_64x128_q16384",
+        config={"type": "CRDLoss", "neg_num": _NEGATIVES},
+        inputs=inputs.embeddings(64, 128),
+        peers={"textbook": Peer(lambda: textbook.QueueContrast(_NEGATIVES, 128), share=_share_queue)},
+    ),
+    case(
+        "crd_batch_256x128",
+        config={"type": "CRDLoss", "mode": "batch"},
+        inputs=inputs.embeddings(256, 128),
+        peers={
+            "textbook": Peer(lambda: textbook.contrast_in_batch),
+            "pytorch-metric-learning": Peer(NTXent),
+        },
+    ),
 ]

@@ -20,51 +20,42 @@ def _kornia_dice() -> Function:
 
 
 def _monai_dice(**options: object) -> Function:
-    loss = load("monai.losses:DiceLoss")(
-        to_onehot_y=True, softmax=True, smooth_nr=1.0, smooth_dr=1.0, **options
-    )
+    loss = load("monai.losses:DiceLoss")(to_onehot_y=True, softmax=True, **options)
     return lambda x, y: loss(x, y.unsqueeze(1))
 
 
-def _smp_dice() -> Function:
-    return load("segmentation_models_pytorch.losses:DiceLoss")("multiclass", smooth=1.0)
+def _smp_dice(smooth: float) -> Function:
+    return load("segmentation_models_pytorch.losses:DiceLoss")("multiclass", smooth=smooth)  # type: ignore[no-any-return]
 
 
-def _mmseg_dice() -> Function:
-    loss = load("mmseg.models.losses.dice_loss:DiceLoss")(use_sigmoid=False)
-    return lambda x, y: loss(x, y)
-
-
-def _dice_peers(*, naive: bool) -> dict[str, Peer]:
-    batch = "sums over the batch, e = 1"
-    peers = {
-        "monai": Peer(lambda: _monai_dice(squared_pred=not naive)),
-        "smp": Peer(_smp_dice, variant=batch),
-        "kornia": Peer(_kornia_dice, variant=batch),
-        "mmseg": Peer(_mmseg_dice, variant="one ratio over the classes of an image"),
-    }
-    return peers if naive else peers | {"textbook": Peer(lambda: textbook.dice)}
+_MONAI = Peer(partial(_monai_dice, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0))
+_MMSEG = Peer(
+    lambda: load("mmseg.models.losses.dice_loss:DiceLoss")(use_sigmoid=False),
+    variant="one ratio over all classes of an image",
+)
+_FIRST_POWER = "probabilities not squared"
 
 
 def _monai_gdl() -> Function:
-    loss = load("monai.losses:GeneralizedDiceLoss")(to_onehot_y=True, softmax=True)
+    # its weights are 1/A² as they are, about 1e-8, beside which its constants would be everything
+    loss = load("monai.losses:GeneralizedDiceLoss")(to_onehot_y=True, softmax=True, smooth_nr=0.0, smooth_dr=0.0)
     return lambda x, y: loss(x, y.unsqueeze(1))
 
 
 def _monai_binary() -> Function:
-    return load("monai.losses:DiceLoss")(sigmoid=True, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0)
+    return load("monai.losses:DiceLoss")(sigmoid=True, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0)  # type: ignore[no-any-return]
 
 
 def _smp_binary() -> Function:
-    return load("segmentation_models_pytorch.losses:DiceLoss")("binary", smooth=1.0)
+    return load("segmentation_models_pytorch.losses:DiceLoss")("binary", smooth=1.0)  # type: ignore[no-any-return]
 
 
 def _smp_lovasz(mode: str) -> Function:
-    return load("segmentation_models_pytorch.losses:LovaszLoss")(mode, ignore_index=255)
+    return load("segmentation_models_pytorch.losses:LovaszLoss")(mode, ignore_index=255)  # type: ignore[no-any-return]
 
 
 def _mmseg_lovasz(**options: object) -> Function:
-    return load("mmseg.models.losses.lovasz_loss:LovaszLoss")(reduction="none", **options)
+    return load("mmseg.models.losses.lovasz_loss:LovaszLoss")(reduction="none", **options)  # type: ignore[no-any-return]
 
 
 def _monai_hausdorff() -> Function:
@@ -88,7 +79,7 @@ def _mmseg_ohem() -> Function:
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         weight = sampler.sample(x, y.unsqueeze(1))
-        return (F.cross_entropy(x, y, ignore_index=255, reduction="none") * weight).sum() / weight.sum()
+        return (F.cross_entropy(x, y, ignore_index=255, reduction="none") * weight).sum() / weight.sum()  # type: ignore[no-any-return]
 
     return loss
 
@@ -96,34 +87,105 @@ def _mmseg_ohem() -> Function:
 _PIXELS = inputs.blobs(4, 19, 256)
 
 CASES = [
-    case("dice_4x19x256", config={"type": "DiceLoss"}, inputs=_PIXELS, peers=_dice_peers(naive=False)),
-    case("dice_2x150x256", config={"type": "DiceLoss"}, inputs=inputs.blobs(2, 150, 256),
-         peers={name: peer for name, peer in _dice_peers(naive=False).items() if name in ("monai", "kornia")}),
-    case("dice_naive_4x19x256", config={"type": "DiceLoss", "naive_dice": True}, inputs=_PIXELS,
-         peers=_dice_peers(naive=True)),
-    case("gdl_4x19x256", config={"type": "GeneralizedDiceLoss"}, inputs=_PIXELS,
-         peers={"monai": Peer(_monai_gdl, variant="weights 1/A² without their scale")}),
-    case("binary_dice_8x512", config={"type": "BinaryDiceLoss"}, inputs=inputs.masks(8, 512), peers={
-        "monai": Peer(_monai_binary), "smp": Peer(_smp_binary, variant="sums over the batch, e = 1"),
-        "textbook": Peer(lambda: textbook.binary_dice),
-    }),
-    case("lovasz_2x19x256_present8", config={"type": "LovaszLoss"}, inputs=inputs.blobs(2, 19, 256, present=8), peers={
-        "smp": Peer(lambda: _smp_lovasz("multiclass")), "mmseg": Peer(_mmseg_lovasz),
-    }),
-    case("lovasz_all_image_2x19x256", config={"type": "LovaszLoss", "classes": "all", "per_image": True},
-         inputs=inputs.blobs(2, 19, 256), peers={"kornia": Peer(lambda: load("kornia.losses:lovasz_softmax_loss"))}),
-    case("lovasz_hinge_4x256", config={"type": "LovaszHingeLoss"}, inputs=inputs.masks(4, 256), peers={
-        "textbook": Peer(lambda: textbook.lovasz_hinge),
-        "kornia": Peer(_kornia_lovasz_hinge, variant="per image"),
-        "smp": Peer(lambda: _smp_lovasz("binary")),
-    }),
-    case("hd_2x4x256", config={"type": "HDLoss", "pred_mask": "threshold"}, inputs=inputs.blobs(2, 4, 256), peers={
-        "monai": Peer(_monai_hausdorff), "kornia": Peer(_kornia_hausdorff, variant="erosion instead of distances"),
-    }),
-    case("boundary_2x4x256", config={"type": "BoundaryLoss", "classes": "all"}, inputs=inputs.blobs(2, 4, 256),
-         peers={"textbook": Peer(lambda: textbook.boundary)}),
-    case("ohem_ce_4x19x256_k100k", config={"type": "OHEMCrossEntropyLoss"}, inputs=_PIXELS,
-         peers={"mmseg": Peer(_mmseg_ohem)}),
-    case("ohem_binary_8x512_k100k", config={"type": "OHEMBinaryLoss"}, inputs=inputs.masks(8, 512),
-         peers={"textbook": Peer(lambda: textbook.ohem_binary)}),
+    case(
+        "dice_4x19x256",
+        config={"type": "DiceLoss"},
+        inputs=_PIXELS,
+        peers={
+            "monai": _MONAI,
+            "textbook": Peer(lambda: textbook.dice),
+            "kornia": Peer(_kornia_dice, variant=_FIRST_POWER),
+            "smp": Peer(partial(_smp_dice, 1.0), variant=f"{_FIRST_POWER}, sums over the batch"),
+            "mmseg": _MMSEG,
+        },
+    ),
+    case(
+        "dice_2x150x256",
+        config={"type": "DiceLoss"},
+        inputs=inputs.blobs(2, 150, 256),
+        peers={"monai": _MONAI, "kornia": Peer(_kornia_dice, variant=_FIRST_POWER)},
+    ),
+    case(
+        "dice_naive_4x19x256",
+        config={"type": "DiceLoss", "naive_dice": True, "smooth": 1e-5},
+        inputs=_PIXELS,
+        peers={"monai": Peer(_monai_dice), "kornia": Peer(_kornia_dice)},
+    ),
+    case(
+        "dice_batch_4x19x256",
+        config={"type": "DiceLoss", "naive_dice": True, "per_image": False, "smooth": 0.0},
+        inputs=_PIXELS,
+        peers={"smp": Peer(partial(_smp_dice, 0.0))},
+    ),
+    case(
+        "gdl_4x19x256",
+        config={"type": "GeneralizedDiceLoss", "smooth": 0.0},
+        inputs=_PIXELS,
+        peers={"monai": Peer(_monai_gdl)},
+    ),
+    case(
+        "binary_dice_8x512",
+        config={"type": "BinaryDiceLoss"},
+        inputs=inputs.masks(8, 512),
+        peers={
+            "monai": Peer(_monai_binary),
+            "smp": Peer(_smp_binary, variant=f"{_FIRST_POWER}, sums over the batch"),
+            "textbook": Peer(lambda: textbook.binary_dice),
+        },
+    ),
+    case(
+        "lovasz_2x19x256_present8",
+        config={"type": "LovaszLoss"},
+        inputs=inputs.blobs(2, 19, 256, present=8),
+        peers={
+            "smp": Peer(lambda: _smp_lovasz("multiclass")),
+            "mmseg": Peer(_mmseg_lovasz),
+        },
+    ),
+    case(
+        "lovasz_all_image_2x19x256",
+        config={"type": "LovaszLoss", "classes": "all", "per_image": True},
+        inputs=inputs.blobs(2, 19, 256),
+        peers={"kornia": Peer(lambda: load("kornia.losses:lovasz_softmax_loss"))},
+    ),
+    case(
+        "lovasz_hinge_4x256",
+        config={"type": "LovaszHingeLoss"},
+        inputs=inputs.masks(4, 256),
+        peers={
+            "textbook": Peer(lambda: textbook.lovasz_hinge),
+            "kornia": Peer(_kornia_lovasz_hinge, variant="per image"),
+            "smp": Peer(lambda: _smp_lovasz("binary")),
+        },
+    ),
+    case(
+        "hd_2x4x256",
+        config={"type": "HDLoss", "pred_mask": "threshold"},
+        inputs=inputs.blobs(2, 4, 256),
+        peers={
+            "monai": Peer(_monai_hausdorff),
+            "kornia": Peer(_kornia_hausdorff, variant="erosion instead of distances"),
+        },
+    ),
+    case(
+        "boundary_2x4x256",
+        config={"type": "BoundaryLoss", "classes": "all"},
+        inputs=inputs.blobs(2, 4, 256),
+        peers={"textbook": Peer(lambda: textbook.boundary)},
+    ),
+    case(
+        "ohem_ce_4x19x256_k100k",
+        config={"type": "OHEMCrossEntropyLoss"},
+        inputs=_PIXELS,
+        peers={
+            "mmseg": Peer(lambda: load("mmseg.models.losses.ohem_cross_entropy_loss:OhemCrossEntropy")()),
+            "mmseg sampler": Peer(_mmseg_ohem),
+        },
+    ),
+    case(
+        "ohem_binary_8x512_k100k",
+        config={"type": "OHEMBinaryLoss"},
+        inputs=inputs.masks(8, 512),
+        peers={"textbook": Peer(lambda: textbook.ohem_binary)},
+    ),
 ]

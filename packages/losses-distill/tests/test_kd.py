@@ -205,13 +205,14 @@ def test_mutual_learning_gives_both_a_gradient():
 
 
 @pytest.mark.parametrize("shape", [(64, 50), (8, 20, 6, 6)])
-def test_keeps_no_second_softmax(shape):
-    student, teacher = pair(*shape, dtype=torch.float32)
+@pytest.mark.parametrize(("reduction", "which"), [("batchmean", 0), ("none", 1)])
+def test_keeps_no_second_softmax(shape, reduction, which):
+    logits = pair(*shape, dtype=torch.float32)
     with saved_floats() as saved:
-        KnowledgeDistillationLoss()(student, teacher)
-    teachers = saved.pop(teacher.untyped_storage().data_ptr())
-    assert teachers == teacher.nbytes
-    assert sum(saved.values()) == student.nbytes  # one tensor beside the teacher's
+        KnowledgeDistillationLoss(reduction=reduction)(*logits)
+    given = saved.pop(logits[which].untyped_storage().data_ptr())
+    assert given == logits[which].nbytes
+    assert sum(saved.values()) == given  # one tensor beside the logits of one of the two
 
 
 def test_double_backward_of_a_masked_loss():

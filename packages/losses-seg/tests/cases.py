@@ -13,8 +13,8 @@ LARGE = 10
 
 
 def _size(n, s=S):
-    """Larger images in the large batch for which memory is measured, or sums per image and class would show in it."""
-    return tuple(8 * side for side in s) if n == LARGE else s
+    """Larger images in the large batches for which memory is measured, or sums per image and class would show in it."""
+    return tuple(8 * side for side in s) if n and n % LARGE == 0 else s
 
 
 def _logits(generator, n, c=C, s=S):

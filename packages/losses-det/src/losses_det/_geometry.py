@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from losses_core.utils.boxes import area, combine
+from losses_core.utils import temporaries
+from losses_core.utils.boxes import area, sides
 
 _threshold_backward = torch.ops.aten.threshold_backward.default
 
 
 class Geometry:
-    """A pair of boxes per element. Sides are (2,…): width, then height. Everything else is (…).
+    """A pair of boxes per element. Pairs of numbers are (2,…): x, then y. Everything else is (…).
+
+    With few boxes the number of operations is what takes time, so one measures as much as it can.
+
+    Args:
+        pred: corners (2,2,…), low and high.
+        target: likewise.
+        eps: lower bound of every denominator.
+        hull: whether the smallest box around both is asked for.
 
     Attributes:
-        eps: lower bound of every denominator.
-        sides: of the target, the prediction, their intersection and, if asked for, their hull (the smallest box around
-            both), (2,3 or 4,…); before clamping at 0, so negative where a box is inverted or the two are apart.
+        sides: of the target, the prediction, their intersection and, if asked for, their hull, (3 or 4,2,…); before
+            clamping at 0, so negative where a box is inverted or the two are apart.
         size: the sides clamped at 0.
         inter, union: areas.
         denominator: the union, at least eps.
         iou: intersection over union.
+        hull_area: area of the hull.
     """
 
     def __init__(self, pred: Tensor, target: Tensor, eps: float, *, hull: bool) -> None:
-        boxes = combine(pred, target, hull=hull)
-        # stacked, so that one operation measures them all: with few boxes the number of operations is what takes time
-        self.sides = torch.stack(boxes.high, 1) - torch.stack(boxes.low, 1)
+        self.sides = torch.stack(sides(pred, target, hull=hull))
         self.size = self.sides.clamp(min=0)
-        target_area, pred_area, self.inter, *self._hull_area = area(self.size).unbind(0)
+        target_area, pred_area, self.inter, *hull_area = area(self.size.movedim(1, 0)).unbind(0)
+        self.hull_area = hull_area[0] if hull else None
         self.union = target_area + pred_area - self.inter
         self.eps = eps
         self.denominator = self.union.clamp(min=eps)
@@ -43,22 +50,17 @@ class Geometry:
     @property
     def target(self) -> Tensor:
         """Size of the target, (2,…)."""
-        return self.size.select(1, 0)
+        return self.size[0]
 
     @property
     def pred(self) -> Tensor:
         """Size of the prediction, (2,…)."""
-        return self.size.select(1, 1)
+        return self.size[1]
 
     @property
     def hull(self) -> Tensor:
         """Size of the hull, (2,…)."""
-        return self.size.select(1, 3)
-
-    @property
-    def hull_area(self) -> Tensor:
-        """Area of the hull."""
-        return self._hull_area[0]
+        return self.size[3]
 
     @property
     def hull_square(self) -> Tensor:
@@ -79,7 +81,7 @@ class Geometry:
     def shift(self) -> Tensor:
         """Centre of the target minus centre of the prediction, (2,…)."""
         low, high = self.offset.unbind(0)
-        return (low + high) / 2
+        return (low + high) * 0.5
 
 
 class Slopes(NamedTuple):
@@ -116,32 +118,31 @@ def square_sum(pair: Tensor) -> Tensor:
     return torch.addcmul(x * x, y, y)
 
 
-def corner_slopes(g: Geometry, overlap: Tensor | None, slopes: Slopes) -> tuple[Tensor, Tensor]:
-    """Chain rule: from slopes in IoU (None: -1), areas, sides and shift to slopes in the prediction's corners, (2,…).
+def corner_slopes(g: Geometry, overlap: Tensor | None, slopes: Slopes) -> Tensor:
+    """Chain rule: from slopes in IoU (None: -1), areas, sides and shift to slopes in the corners, (2,2,…).
 
     Where two edges coincide they share the slope, half each, as in `torch.maximum`; so at equal boxes it is 0.
     """
     inverse = g.denominator.reciprocal().neg() if overlap is None else overlap / g.denominator
-    # a denominator that is clamped does not change with the union: as if it were infinite
-    by_union = inverse * g.inter / torch.threshold(g.union, g.eps, math.inf)
+    # a denominator that is clamped does not change with the union
+    by_union = where_above(g.eps, g.union, inverse * g.iou)
     own = -by_union if slopes.union is None else slopes.union - by_union
-    areas = [own, own, inverse - own]
+    areas = [own, inverse - own]
     if slopes.hull_area is not None:
         areas.append(slopes.hull_area)
-    size, sides = g.size, g.sides
-    if size.shape[1] > len(areas):
-        size, sides = size[:, : len(areas)], sides[:, : len(areas)]
-    # the area's derivative by the width is the height
-    by_side = torch.stack(areas) * size.flip(0)
+    # the area's derivative by the width is the height; the target does not move
+    last = 1 + len(areas)
+    by_side = torch.stack(areas).unsqueeze(1) * g.size[1:last].flip(1)
     if slopes.size is not None:
-        by_side.select(1, 1).add_(slopes.size)
+        by_side[0].add_(slopes.size)
     # a side of 0 still feels the slope, or a box of height 0 could never grow
-    _, by_size, by_shared, *by_hull = where_above(-torch.finfo(size.dtype).tiny, sides, by_side).unbind(1)
+    by_side = where_above(-torch.finfo(by_side.dtype).tiny, g.sides[1:last], by_side)
+    by_size, by_shared, *by_hull = by_side.unbind(0)
     outer = add(by_hull[0] if by_hull else None, slopes.hull)
     # whose edge lies further out decides whether moving it moves the hull or the intersection
     further = torch.sign(g.offset) * (by_shared if outer is None else by_shared - outer)
     if slopes.shift is not None:
-        further = further - slopes.shift
-    low, high = (further / 2).unbind(0)
+        further = temporaries.sub(further, slopes.shift)
+    low, high = temporaries.mul(further, 0.5).unbind(0)
     stretch = torch.add(by_size, by_shared if outer is None else by_shared + outer, alpha=0.5)
-    return low - stretch, high + stretch
+    return torch.stack((low - stretch, high + stretch))

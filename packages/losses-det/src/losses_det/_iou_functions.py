@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils import checks
-from losses_core.utils.boxes import BOX_FORMATS, BoxFormat, corners
+from losses_core.utils import checks, host, temporaries
+from losses_core.utils.boxes import BOX_FORMATS, BoxFormat, in_corners
 from losses_core.utils.precision import full_precision
 from losses_det._geometry import Geometry, Slopes, corner_slopes, where_above
 from losses_det._one_pass import Rows
@@ -31,6 +32,8 @@ KEPT = 1 << 16
 """Coordinates up to which the slope is computed with the value and kept: 256 KiB in float32."""
 BOXES = 1 << 14
 """Boxes that are handled together on the host."""
+FEW = 1 << 10
+"""Boxes up to which a view is as good as a copy."""
 STEEPEST = 1e4
 """Bound of the slope: without it two boxes of height 0 give 1/eps, which fp16 cannot hold. Proper boxes stay below."""
 
@@ -44,7 +47,7 @@ class BoxLoss(NamedTuple):
     bbox_format: BoxFormat
 
     def evaluate(self, pred: Tensor, target: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
-        first, second = corners(pred, target, bbox_format=self.bbox_format)
+        first, second = (in_corners(box, self.bbox_format) for box in _numbers_first(pred, target))
         g = Geometry(first, second, self.eps, hull=bool(self.terms))
         value, iou_slope = self._of_iou(g.iou)
         slopes_of = []
@@ -55,7 +58,7 @@ class BoxLoss(NamedTuple):
         if not with_slope:
             return value, None
         total = sum((slopes() for slopes in slopes_of), Slopes())
-        return value, self._to_box(*corner_slopes(g, iou_slope(), total))
+        return value, self._to_box(corner_slopes(g, iou_slope(), total))
 
     def slope(self, pred: Tensor, target: Tensor) -> Tensor:
         _, slope = self.evaluate(pred, target, with_slope=True)
@@ -70,11 +73,29 @@ class BoxLoss(NamedTuple):
             return 1 - iou.square(), lambda: -2 * iou
         return 1 - iou, lambda: None
 
-    def _to_box(self, low: Tensor, high: Tensor) -> Tensor:
-        """From slopes in the corners, (2,…), to slopes in the four numbers of a box, (…,4)."""
+    def _to_box(self, corner: Tensor) -> Tensor:
+        """From slopes in the corners, (2,2,…), to slopes in the four numbers of a box, (…,4)."""
         if self.bbox_format != "xyxy":
-            low, high = low + high, high if self.bbox_format == "ltwh" else (high - low) / 2
-        return torch.cat((low, high)).clamp(-STEEPEST, STEEPEST).movedim(0, -1)
+            low, high = corner.unbind(0)
+            corner = torch.stack((low + high, high if self.bbox_format == "ltwh" else (high - low) / 2))
+        return temporaries.clamp(corner, -STEEPEST, STEEPEST).flatten(0, 1).movedim(0, -1)
+
+
+def _numbers_first(*boxes: Tensor) -> list[Tensor]:
+    """The four numbers of boxes (…,4) in pairs, (2,2,…), each a run of memory where there are many."""
+    if boxes[0].ndim == 2 and host.on_host(*boxes) and not torch.is_grad_enabled():
+        number = boxes[0].shape[0]
+        if number <= FEW:
+            return [box.t().unflatten(0, (2, 2)) for box in boxes]
+        # on a CPU a product with the unit matrix is the fastest transposition of four columns
+        return [torch.mm(_unit(box.dtype), box.t()).view(2, 2, number) for box in boxes]
+    stacked = torch.stack([coordinate for box in boxes for coordinate in box.unbind(-1)])
+    return list(stacked.view(len(boxes), 2, 2, *boxes[0].shape[:-1]).unbind(0))
+
+
+@functools.cache
+def _unit(dtype: torch.dtype) -> Tensor:
+    return torch.eye(4, dtype=dtype)
 
 
 IOU: Terms = ()

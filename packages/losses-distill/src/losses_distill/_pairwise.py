@@ -17,7 +17,7 @@ class _SquaredDistances(Function):
     def forward(x: Tensor, wide: bool) -> Tensor:
         centred = _centred(x.double() if wide and x.device.type != "mps" else x)
         product = centred @ centred.T
-        square = product.diagonal()
+        square = _diagonal(product)
         sums = square.unsqueeze(0) + square.unsqueeze(1)
         distances = torch.add(sums, product, alpha=-2)
         # equal rows differ by rounding here, and would have a direction of rounding errors
@@ -35,6 +35,13 @@ class _SquaredDistances(Function):
         # 2 Σ_j w_ij (x_i - x_j); the mean cancels in exact arithmetic, and costs digits in floating point
         x = _centred(x)
         return torch.addmm(weight.sum(1, keepdim=True) * x, weight, x, beta=2, alpha=-2), None
+
+
+def _diagonal(product: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return product.diagonal()
+    # Inductor may keep a view beside what it is of, and write into that in the backward before it reads the view
+    return torch.where(torch.eye(product.shape[0], dtype=torch.bool, device=product.device), product, 0).sum(1)
 
 
 def _centred(x: Tensor) -> Tensor:

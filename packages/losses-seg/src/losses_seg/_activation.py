@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losses_core.utils import host
 from losses_core.utils.autograd import Function
-from losses_seg._targets import Activation, resolve
+from losses_seg._targets import Activation, hide, resolve
 
 
-def zero_where_(x: Tensor, where: Tensor) -> Tensor:
-    """``x.masked_fill_(where, 0)`` for a mask that broadcasts; ``x`` is a fresh temporary."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
-        return x.masked_fill_(where, 0)
-    # the same on the bits: on the CPU, masked_fill_ with a mask that broadcasts takes as long as the softmax itself
-    bits = torch.int64 if x.dtype == torch.float64 else torch.int32
-    x.view(bits).bitwise_and_(where.to(bits).sub_(1))
-    return x
+def slope_of_activation(grad: Tensor, p: Tensor, softmax: bool) -> Tensor:
+    """From a derivative with respect to probabilities to that with respect to their logits; 0 where p is 0."""
+    slope: Tensor
+    if softmax:
+        slope = torch.ops.aten._softmax_backward_data(grad, p, 1, p.dtype)
+    else:
+        slope = torch.ops.aten.sigmoid_backward(grad, p)
+    return slope
 
 
 class _Softmax(Function):
@@ -26,7 +27,7 @@ class _Softmax(Function):
 
     @staticmethod
     def forward(x: Tensor, ignored: Tensor) -> Tensor:
-        return zero_where_(torch.softmax(x, 1), ignored)
+        return host.zero_where_(torch.softmax(x, 1), ignored)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -35,7 +36,7 @@ class _Softmax(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (p,) = ctx.saved_tensors
-        return torch.ops.aten._softmax_backward_data(grad, p, 1, p.dtype), None
+        return slope_of_activation(grad, p, softmax=True), None
 
 
 class _Sigmoid(Function):
@@ -43,7 +44,7 @@ class _Sigmoid(Function):
 
     @staticmethod
     def forward(x: Tensor, ignored: Tensor) -> Tensor:
-        return zero_where_(torch.sigmoid(x), ignored)
+        return host.zero_where_(torch.sigmoid(x), ignored)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -52,7 +53,7 @@ class _Sigmoid(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (p,) = ctx.saved_tensors
-        return torch.ops.aten.sigmoid_backward(grad, p), None
+        return slope_of_activation(grad, p, softmax=False), None
 
 
 class _LogSoftmax(Function):
@@ -60,7 +61,7 @@ class _LogSoftmax(Function):
 
     @staticmethod
     def forward(x: Tensor, ignored: Tensor) -> Tensor:
-        return zero_where_(torch.log_softmax(x, 1), ignored)
+        return host.zero_where_(torch.log_softmax(x, 1), ignored)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -72,23 +73,24 @@ class _LogSoftmax(Function):
         return torch.ops.aten._log_softmax_backward_data(grad, log_p, 1, log_p.dtype), None
 
 
-def log_probabilities(pred: Tensor, ignored: Tensor) -> Tensor:
+def log_probabilities(pred: Tensor, ignored: Tensor | None) -> Tensor:
     """log softmax over axis 1, 0 where ``ignored``; what takes it further must give no gradient there."""
+    if ignored is None:
+        return torch.log_softmax(pred, 1)
     return _LogSoftmax.apply(pred, ignored)  # type: ignore[no-any-return]
 
 
-def probabilities(pred: Tensor, ignored: Tensor, activation: Activation = "auto") -> Tensor:
+def probabilities(pred: Tensor, ignored: Tensor | None, activation: Activation = "auto") -> Tensor:
     """The probabilities of logits (N,C,*S), 0 with gradient 0 where ``ignored``; only they are kept for the backward.
 
     Args:
         pred: logits, or with ``'none'`` probabilities.
-        ignored: bool, broadcastable to ``pred``.
+        ignored: bool, broadcastable to ``pred``; None: nowhere.
         activation: ``auto`` is ``softmax`` over axis 1 for several channels and ``sigmoid`` for one.
     """
-    match resolve(activation, pred.shape[1]):
-        case "softmax":
-            return _Softmax.apply(pred, ignored)  # type: ignore[no-any-return]
-        case "sigmoid":
-            return _Sigmoid.apply(pred, ignored)  # type: ignore[no-any-return]
-        case _:
-            return pred.masked_fill(ignored, 0)
+    kind = resolve(activation, pred.shape[1])
+    if kind == "none":
+        return hide(pred, ignored)
+    if ignored is None:
+        return torch.softmax(pred, 1) if kind == "softmax" else torch.sigmoid(pred)
+    return (_Softmax if kind == "softmax" else _Sigmoid).apply(pred, ignored)  # type: ignore[no-any-return]

@@ -91,12 +91,14 @@ def _steps(spacing: float | Sequence[float] | None, dims: int) -> list[float]:
     return [float(step) for step in spacing] if isinstance(spacing, Sequence) else [float(spacing)] * dims
 
 
-def squared_field(mask: Tensor, counted: Tensor, spacing: float | Sequence[float] | None, dtype: torch.dtype) -> Tensor:
+def squared_field(
+    mask: Tensor, counted: Tensor | None, spacing: float | Sequence[float] | None, dtype: torch.dtype
+) -> Tensor:
     """Squared distance of each element of (N,C,*S) to the nearest counted one on the other side of its mask.
 
-    0 where there is none on the other side.
+    0 where there is none on the other side. None: all are counted.
     """
-    sources = torch.cat([mask & counted, ~mask & counted])
+    sources = torch.cat([mask, ~mask] if counted is None else [mask & counted, ~mask & counted])
     squared = squared_distance(sources.flatten(0, 1), spacing, dtype).view_as(sources)
     inside, outside = squared.chunk(2)
     field = torch.where(mask, outside, inside)

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from losses_core.utils import host
 from losses_core.utils.autograd import Function
+from losses_seg._ranking import ALL, Wanted, rank
 from losses_seg._ranks import Ranks
-from losses_seg._targets import Target, is_class, safe_labels
+from losses_seg._targets import Target, hide, is_class, safe_labels
 
 
 class Surrogate(NamedTuple):
@@ -20,11 +22,11 @@ class Surrogate(NamedTuple):
     true: Tensor
 
 
-def class_surrogate(p: Tensor, goal: Target, per_image: bool, ranks: Ranks | None) -> Surrogate:
+def class_surrogate(p: Tensor, goal: Target, per_image: bool, ranks: Ranks | None, wanted: Wanted = ALL) -> Surrogate:
     """Lovasz loss of each class with errors |p-g|; p (N,C,*S) is 0 where ignored."""
     with torch.no_grad():
         key, soft = _class_keys(p, goal)
-        rise, constant, true = _jaccard(key, soft, per_image, ranks)
+        rise, constant, true = _jaccard(key, soft, per_image, ranks, wanted)
         error = p.flatten(2)
         if soft is not None:
             error = error - soft
@@ -36,15 +38,15 @@ def class_surrogate(p: Tensor, goal: Target, per_image: bool, ranks: Ranks | Non
     return Surrogate(value + constant, true)
 
 
-def hinge_surrogate(x: Tensor, true: Tensor, ignored: Tensor, per_image: bool, ranks: Ranks | None) -> Tensor:
+def hinge_surrogate(x: Tensor, true: Tensor, ignored: Tensor | None, per_image: bool, ranks: Ranks | None) -> Tensor:
     """Lovasz hinge loss (N,1), or (1,) over the batch, of logits (N,1,*S) and a bool truth."""
     with torch.no_grad():
         sign = 2 * true.to(x.dtype) - 1
-        error = (1 - x * sign).clamp(min=0).masked_fill(ignored, 0)
+        error = hide((1 - x * sign).clamp(min=0), ignored)
         whole = torch.int64 if x.dtype == torch.float64 else torch.int32
         key = _bits(torch.inf, x.dtype) - error.view(whole)
         # what is left out comes behind all others
-        key = key.masked_fill(ignored, torch.iinfo(whole).max).flatten(2)
+        key = hide(key, ignored, torch.iinfo(whole).max).flatten(2)
         rise, _, _ = _jaccard(key, true.flatten(2).to(torch.uint8), per_image, ranks)
         value = (rise * error.flatten(2)).sum(2)
         slope = rise * (error > 0).flatten(2) * -sign.flatten(2)
@@ -84,23 +86,29 @@ def _class_keys(p: Tensor, goal: Target) -> tuple[Tensor, Tensor | None]:
     """
     whole = torch.int64 if p.dtype == torch.float64 else torch.int32
     top = _bits(1.0, p.dtype)
-    g, counted = goal.values, ~goal.ignored
+    g, counted = goal.values, None if goal.ignored is None else ~goal.ignored
     soft = None
     if goal.index and not torch.compiler.is_compiling():
         label = safe_labels(g, goal.ignore_index)
         key = (top - p.view(whole)).mul_(2)
-        key.scatter_(1, label, (top - (1 - p.gather(1, label)).view(whole)).mul_(2).add_(counted))
+        at_label = (top - (1 - p.gather(1, label)).view(whole)).mul_(2)
+        key.scatter_(1, label, at_label.add_(1 if counted is None else counted))
     elif goal.index or not g.is_floating_point():
-        true = (is_class(g, p.shape[1]) if goal.index else g == 1) & counted
+        true = is_class(g, p.shape[1]) if goal.index else g == 1
+        true = true if counted is None else true & counted
         key = (top - torch.where(true, 1 - p, p).view(whole)) * 2 + true
     else:
-        soft = g.masked_fill(goal.ignored, 0).flatten(2)
+        soft = hide(g, goal.ignored).flatten(2)
         key = (top - (p.flatten(2) - soft).abs().view(whole)).view_as(p) * 2
+    if goal.ignored is None:
+        return key.flatten(2), soft
     # all bits but the lowest, as what is left out is no truth
     return key.bitwise_or_(goal.ignored.to(whole) * (torch.iinfo(whole).max - 1)).flatten(2), soft
 
 
-def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | None) -> tuple[Tensor, Tensor, Tensor]:
+def _jaccard(
+    key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | None, wanted: Wanted = ALL
+) -> tuple[Tensor, Tensor, Tensor]:
     """What each error adds to the Jaccard loss of its class, once all greater errors have been made.
 
     Args:
@@ -108,6 +116,7 @@ def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | 
         truth: (N,C,M).
         per_image: a ranking per image and class, or per class over the batch.
         ranks: the processes that hold the batch together.
+        wanted: the classes for which it is asked.
 
     Returns:
         The increase (N,C,M), in that case negative where true, as the error is 1 - p there; and (N,C) or (C,): the sum
@@ -118,6 +127,11 @@ def _jaccard(key: Tensor, truth: Tensor | None, per_image: bool, ranks: Ranks | 
         # each rank ranks the errors of all and takes what concerns its own: nothing travels in the backward
         key, start = ranks.rows(key)
         truth = None if truth is None else ranks.rows(truth)[0]
+    if host.on_host(key) and key.numel() and (truth is None or not truth.is_floating_point()):
+        increase, constant, true = rank(key, truth, per_image, wanted)
+        if ranks is not None:
+            increase = increase[start : start + n]
+        return increase, constant, true
     if per_image:
         increase, constant, true = _by_row(key.flatten(0, 1), None if truth is None else truth.flatten(0, 1))
         return increase.view(n, c, m), constant.view(n, c), true.view(n, c)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from losses_core.utils.autograd import Function
+from losses_seg._blocks import by_label, power
 from losses_seg._ranks import Ranks
-from losses_seg._targets import Target, holds, is_class, over, safe_labels
+from losses_seg._targets import Target, hide, holds, is_class, over, safe_labels
 
 
 class Sums(NamedTuple):
@@ -25,14 +26,16 @@ class Sums(NamedTuple):
     pred: Tensor
     true: Tensor
 
-    def over_batch(self, seen: Tensor, ranks: Ranks | None) -> tuple[Sums, Tensor]:
+    def over_batch(self, seen: Tensor | None, ranks: Ranks | None) -> tuple[Sums, Tensor | None]:
         """The sums of the whole batch, and whether it has pixels: the one step of an overlap loss in which images meet.
 
         Args:
-            seen: whether each image has pixels, (N,1) or (N,C).
+            seen: whether each image has pixels, (N,1) or (N,C); None: they have.
             ranks: the processes that hold the batch together.
         """
         inter, pred, true = (x.sum(0) for x in self)
+        if seen is None:
+            return Sums(inter, pred, true), None
         pixels = seen.any(0).expand_as(true).to(true.dtype)
         if ranks is not None:
             inter, pred, true, pixels = ranks.total(torch.stack([inter, pred, true, pixels])).unbind()
@@ -52,7 +55,7 @@ def class_sums(p: Tensor, target: Target, exponent: float = 1, *, opposite: bool
         return Sums(*_LabelSums.apply(p, target.values, target.ignore_index, exponent))
     g = target.values
     if g.requires_grad:
-        g = g.masked_fill(target.ignored, 0)
+        g = hide(g, target.ignored)
         p, g = _opposite(p, g, target.ignored) if opposite else (p, g)
         inter = torch.minimum(p, g) if exponent == 1 else p * g
         return Sums(inter.flatten(2).sum(2), _power_sum(p, exponent), _power_sum(g, exponent))
@@ -60,19 +63,17 @@ def class_sums(p: Tensor, target: Target, exponent: float = 1, *, opposite: bool
     return Sums(*_DenseSums.apply(p, g, target.ignored, exponent, label))
 
 
-def _opposite(p: Tensor, g: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
+def _opposite(p: Tensor, g: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
     """1 - p and 1 - g, both 0 where ignored."""
+    if ignored is None:
+        return 1 - p, 1 - g.to(p.dtype)
     counted = (~ignored).to(p.dtype)
     return counted - p, counted - g.masked_fill(ignored, 0)
 
 
 def _power_sum(p: Tensor, exponent: float) -> Tensor:
     # Tensor.sum adds in a tree. A norm or a product of matrices adds one after the other: 0.1 % off over 512² float32
-    return _power(p, exponent).flatten(2).sum(2)
-
-
-def _power(p: Tensor, exponent: float) -> Tensor:
-    return p if exponent == 1 else p * p if exponent == 2 else p.pow(exponent)
+    return power(p, exponent).flatten(2).sum(2)
 
 
 def _power_slope(p: Tensor, exponent: float, grad: Tensor) -> Tensor:
@@ -98,8 +99,8 @@ class _LabelSums(Function):
             inter, true = _by_comparison(p, labels, counted)
         else:
             index = safe_labels(labels, ignore_index)
-            inter = _by_scatter(p.gather(1, index), index, p.shape[1])
-            true = _by_scatter(counted.to(p.dtype), index, p.shape[1])
+            inter = by_label(p.gather(1, index).flatten(1), index.flatten(1), p.shape[1])
+            true = by_label(counted.to(p.dtype).flatten(1), index.flatten(1), p.shape[1])
         return inter, _power_sum(p, exponent), true
 
     @staticmethod
@@ -137,10 +138,10 @@ class _DenseSums(Function):
 
     @staticmethod
     def forward(
-        p: Tensor, g: Tensor, ignored: Tensor, exponent: float, opposite: int | None
+        p: Tensor, g: Tensor, ignored: Tensor | None, exponent: float, opposite: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         soft = g.is_floating_point()
-        g = g.masked_fill(ignored, 0)
+        g = hide(g, ignored)
         if opposite is not None:
             p, g = _opposite(p, g, ignored)
         inter = torch.minimum(p, g) if exponent == 1 and soft else p * g
@@ -178,21 +179,3 @@ def _by_comparison(p: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, 
     inter = torch.stack([torch.where(same, p[:, c], 0).flatten(1).sum(1) for c, same in enumerate(same_class)], 1)
     true = torch.stack([(same & counted).flatten(1).sum(1) for same in same_class], 1)
     return inter, true.to(p.dtype)
-
-
-_CHUNK = 512
-
-
-def _by_scatter(values: Tensor, index: Tensor, classes: int) -> Tensor:
-    """Sum (N,…) values by class.
-
-    In chunks, then over them: adding a quarter of a million numbers one after the other in float32 is 0.1 % off.
-    """
-    values, index = values.flatten(1), index.flatten(1)
-    missing = -values.shape[1] % _CHUNK
-    if missing:
-        values = torch.nn.functional.pad(values, (0, missing))
-        index = torch.nn.functional.pad(index, (0, missing))
-    chunks = values.unflatten(1, (-1, _CHUNK))
-    sums = values.new_zeros(*chunks.shape[:2], classes)
-    return sums.scatter_add_(2, index.view_as(chunks), chunks).sum(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 
 Activation = Literal["auto", "softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -23,13 +23,14 @@ class Target(NamedTuple):
     Attributes:
         values: class indices (N,*S) if ``index``, else one-hot or soft (N,C,*S).
         index: which of the two.
-        ignored: true where a pixel, or with independent channels an element, is ignored: (N,1,*S) or (N,C,*S).
+        ignored: true where a pixel, or with independent channels an element, is ignored: (N,1,*S) or (N,C,*S). None:
+            it is known that nothing is.
         ignore_index: the label that says so.
     """
 
     values: Tensor
     index: bool  # type: ignore[assignment]  # in place of tuple.index, which nobody asks a target for
-    ignored: Tensor
+    ignored: Tensor | None
     ignore_index: int
 
 
@@ -39,24 +40,36 @@ def read_target(pred: Tensor, target: Tensor, ignore_index: int, activation: Act
     For a target of the shape of ``pred`` a label in [0,C) ignores the pixels whose channel of that class is 1; any
     other value ignores the elements that hold it, or the whole pixel where a softmax ties the channels together.
     """
+    values, index = read_form(pred, target)
+    if index:
+        ignored = held(values, ignore_index)
+        return Target(values, True, None if ignored is None else ignored.unsqueeze(1), ignore_index)
+    tied = resolve(activation, pred.shape[1]) == "softmax"
+    return Target(values, False, left_out(values, ignore_index, tied), ignore_index)
+
+
+def read_form(pred: Tensor, target: Tensor) -> tuple[Tensor, bool]:
+    """Labels (N,*S), or a dense target (N,C,*S); and whether it is the former."""
     checks.tensor("target", target)
     if pred.ndim < 3:
         raise InputError(f"expected pred of shape (N, C, *S), with one or more spatial axes; got {tuple(pred.shape)}.")
     n, c, *spatial = pred.shape
+    if target.shape == pred.shape:  # a usual case, without a detour
+        return target, False
     shapes = (n, *spatial), (n, 1, *spatial), (n, c, *spatial)
     checks.shape("target", target, *shapes, reference=f"pred {tuple(pred.shape)}")
     if c == 1:
-        target = target.reshape(pred.shape)
-    if target.ndim == pred.ndim - 1 or target.shape[1] != c:
-        checks.index("target", target)
-        labels = target.reshape(shapes[0])
-        return Target(labels, True, holds(labels, ignore_index).unsqueeze(1), ignore_index)
-    if 0 <= ignore_index < c != 1:
-        return Target(target, False, target[:, ignore_index : ignore_index + 1] == 1, ignore_index)
-    ignored = holds(target, ignore_index)
-    if resolve(activation, c) == "softmax":
-        ignored = ignored.any(1, keepdim=True)
-    return Target(target, False, ignored, ignore_index)
+        return target.reshape(pred.shape), False
+    checks.index("target", target)
+    return target.reshape(shapes[0]), True
+
+
+def left_out(values: Tensor, ignore_index: int, tied: bool) -> Tensor | None:
+    """What a dense target (N,C,*S) ignores: elements, or where they are ``tied`` or say so together, pixels."""
+    if 0 <= ignore_index < values.shape[1] != 1:
+        return held(values[:, ignore_index : ignore_index + 1], 1)
+    ignored = held(values, ignore_index)
+    return ignored.any(1, keepdim=True) if ignored is not None and tied else ignored
 
 
 def holds(target: Tensor, value: int) -> Tensor:
@@ -68,9 +81,24 @@ def holds(target: Tensor, value: int) -> Tensor:
     return target == value
 
 
+def held(target: Tensor, value: int) -> Tensor | None:
+    """The same; None where a glance tells that it is nowhere."""
+    if not target.numel() or not host.on_host(target):
+        return holds(target, value)
+    # the usual label lies above all others: then one end of them tells
+    if (value > 0 and target.amax().item() < value) or host.absent(value, target):
+        return None
+    return holds(target, value)
+
+
 def safe_labels(labels: Tensor, ignore_index: int) -> Tensor:
     """Labels (N,*S) as int64 indices (N,1,*S) for gather and scatter, 0 where ignored."""
-    return labels.long().masked_fill(holds(labels, ignore_index), 0).unsqueeze(1)
+    return hide(labels.long(), held(labels, ignore_index)).unsqueeze(1)
+
+
+def hide(x: Tensor, ignored: Tensor | None, value: float = 0) -> Tensor:
+    """``value`` where ignored."""
+    return x if ignored is None else x.masked_fill(ignored, value)
 
 
 def is_class(labels: Tensor, classes: int) -> Tensor:
@@ -97,6 +125,8 @@ def over(per_class: Tensor, p: Tensor) -> Tensor:
 
 def has_pixels(target: Target) -> Tensor:
     """(N,1) or (N,C): whether an image has a pixel that is not ignored."""
+    if target.ignored is None:
+        return torch.ones(target.values.shape[0], 1, dtype=torch.bool)
     return ~target.ignored.flatten(2).all(2)
 
 
@@ -105,20 +135,33 @@ def included(pred: Tensor, classes: Classes, ignore_index: int, include_backgrou
 
     One channel is the foreground: there neither ``include_background`` nor ``ignore_index`` takes it out.
     """
-    c = pred.shape[1]
+    check_ids(pred, classes)
+    return chosen(pred.shape[1], pred.device, classes, ignore_index, include_background)
+
+
+def chosen(
+    number: int, device: torch.device, classes: Classes, ignore_index: int, include_background: bool = True
+) -> Tensor:
+    """The same for a number of classes."""
     # built from comparisons on the device: a list copied to it would make the host wait
-    index = torch.arange(c, device=pred.device)
-    chosen = torch.ones_like(index, dtype=torch.bool)
+    index = torch.arange(number, device=device)
+    taken = torch.ones_like(index, dtype=torch.bool)
     if not isinstance(classes, str):
-        if max(classes) >= c:
-            raise InputError(f"classes: expected ids below {c} for pred {tuple(pred.shape)}; got {list(classes)}.")
-        chosen = torch.zeros_like(chosen)
+        taken = torch.zeros_like(taken)
         for one in classes:
-            chosen = chosen | (index == one)
-    if c == 1:
-        return chosen
-    chosen = chosen & (index != ignore_index)
-    return chosen if include_background else chosen & (index != 0)
+            taken = taken | (index == one)
+    if number == 1:
+        return taken
+    taken = taken & (index != ignore_index)
+    return taken if include_background else taken & (index != 0)
+
+
+def check_ids(pred: Tensor, classes: Classes) -> None:
+    """Refuse ids that pred (N,C,*S) has no channel for."""
+    if not isinstance(classes, str) and max(classes) >= pred.shape[1]:
+        raise InputError(
+            f"classes: expected ids below {pred.shape[1]} for pred {tuple(pred.shape)}; got {list(classes)}."
+        )
 
 
 def check_classes(owner: object, classes: Any, words: Sequence[str] = ("all", "present")) -> Any:

@@ -12,6 +12,7 @@ from losses_core.utils import checks
 from losses_core.utils.precision import full_precision
 from losses_seg._activation import probabilities
 from losses_seg._jaccard import class_surrogate, hinge_surrogate
+from losses_seg._ranking import Wanted
 from losses_seg._ranks import BatchLevel, Ranks
 from losses_seg._targets import (
     ACTIVATIONS,
@@ -19,7 +20,7 @@ from losses_seg._targets import (
     Classes,
     check_classes,
     has_pixels,
-    holds,
+    held,
     image_weight,
     included,
     one_channel,
@@ -56,7 +57,9 @@ def lovasz_loss(
         The mean over the counted classes, (N,) or 0-d; as mass, per image, whether it has a pixel that is not ignored.
     """
     goal = read_target(pred, target, ignore_index, activation)
-    loss = class_surrogate(probabilities(pred, goal.ignored, activation), goal, per_image, ranks)
+    p = probabilities(pred, goal.ignored, activation)
+    ids = None if isinstance(classes, str) else classes
+    loss = class_surrogate(p, goal, per_image, ranks, Wanted(classes == "present", ids))
     counted = included(pred, classes, ignore_index).expand_as(loss.value)
     if classes == "present":
         counted = counted & (loss.true > 0)
@@ -87,9 +90,9 @@ def lovasz_hinge_loss(
         (N,) or 0-d; as mass, per image, whether it has a pixel that is not ignored.
     """
     pred, target = one_channel(pred, target, "LovaszLoss")
-    ignored = holds(target, ignore_index)
-    value = hinge_surrogate(pred, (target > 0.5) & ~ignored, ignored, per_image, ranks)
-    mass = ~ignored.flatten(1).all(1) if per_image else None
+    ignored, true = held(target, ignore_index), target > 0.5
+    value = hinge_surrogate(pred, true if ignored is None else true & ~ignored, ignored, per_image, ranks)
+    mass = ~ignored.flatten(1).all(1) if per_image and ignored is not None else None
     return Unreduced(value.squeeze(-1), mass, everywhere=ranks is not None)
 
 

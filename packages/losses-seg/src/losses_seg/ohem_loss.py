@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
+from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Pending
 from losses_seg._activation import log_probabilities
+from losses_seg._hard import HardPixels, hard_binary, hard_labels
 from losses_seg._mining import HardBinary, HardLabels, Rule, hardest, kept, rule
 from losses_seg._ranks import Ranks
-from losses_seg._targets import over, read_target
+from losses_seg._targets import hide, over, read_form, read_target
 
 
 @full_precision
@@ -45,46 +48,53 @@ def ohem_cross_entropy_loss(
     Returns:
         (N,*S), 0 where not kept; as mass, the weight of the label where kept.
     """
-    rules = rule(thresh, min_kept, ranks)
+    found = _hard_labels(pred, target, rule(thresh, min_kept, ranks), ignore_index, class_weight, skip)
+    return found if isinstance(found, Unreduced) else found.unreduced()
+
+
+def _hard_labels(
+    pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, class_weight: Tensor | None, skip: Tensor | None
+) -> Unreduced | HardPixels:
     if pred.ndim < 2 or pred.shape[1] < 2:
         raise InputError(
             f"expected pred of shape (N, C, *S) with two or more classes; got {tuple(pred.shape)}. "
             "One channel goes to OHEMBinaryLoss."
         )
-    if pred.ndim == 2:
-        n = pred.shape[0]
-        checks.shape(
-            "target",
-            checks.tensor("target", target),
-            (n,),
-            (n, 1),
-            tuple(pred.shape),
-            reference=f"pred {tuple(pred.shape)}",
-        )
-        skip = None if skip is None else skip.unsqueeze(-1)
-        target = target if target.shape == (n, 1) else target.unsqueeze(-1)
-        value, mass = _cross_entropy(pred.unsqueeze(-1), target, rules, ignore_index, class_weight, skip)
-        return Unreduced(value.squeeze(-1), mass.squeeze(-1))
-    return Unreduced(*_cross_entropy(pred, target, rules, ignore_index, class_weight, skip))
+    if pred.ndim > 2:
+        return _of_pixels(pred, target, rules, ignore_index, class_weight, skip)
+    n = pred.shape[0]
+    shapes = (n,), (n, 1), tuple(pred.shape)
+    checks.shape("target", checks.tensor("target", target), *shapes, reference=f"pred {tuple(pred.shape)}")
+    skip = None if skip is None else skip.unsqueeze(-1)
+    target = target if target.shape == (n, 1) else target.unsqueeze(-1)
+    found = _of_pixels(pred.unsqueeze(-1), target, rules, ignore_index, class_weight, skip)
+    value, mass, _ = found if isinstance(found, Unreduced) else found.unreduced()
+    return Unreduced(value.squeeze(-1), None if mass is None else mass.squeeze(-1))
 
 
-def _cross_entropy(
+def _of_pixels(
     pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, class_weight: Tensor | None, skip: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> Unreduced | HardPixels:
+    values, index = read_form(pred, target)
+    if index and rules.ranks is None and pred.numel() and host.on_host(pred, values):
+        return HardPixels(pred, hard_labels(pred, values, skip, class_weight, ignore_index, rules))
     goal = read_target(pred, target, ignore_index, "softmax")
-    left_out = goal.ignored if skip is None else goal.ignored | skip.unsqueeze(1)
+    left_out = goal.ignored
+    if skip is not None:
+        left_out = skip.unsqueeze(1) if left_out is None else left_out | skip.unsqueeze(1)
     log_p = log_probabilities(pred, left_out)
     if goal.index:
         value, mass, _ = HardLabels.apply(log_p, goal.values, skip, class_weight, ignore_index, rules)
-        return value, mass
-    q = goal.values.to(pred.dtype).masked_fill(left_out, 0)
+        return Unreduced(value, mass)
+    q = hide(goal.values.to(pred.dtype), left_out)
     # 0 · log 0 is 0: a class that a logit of -inf rules out costs nothing where it has no probability
     terms = -(q * log_p).masked_fill(q == 0, 0)
-    loss, valid = terms.detach().sum(1), ~left_out.squeeze(1)
+    loss = terms.detach().sum(1)
+    valid = torch.ones_like(loss, dtype=torch.bool) if left_out is None else ~left_out.squeeze(1)
     hard = kept(loss, valid, hardest(loss, valid, rules), rules.floor)
     if class_weight is not None:
         terms = terms * over(class_weight.unsqueeze(0), pred)
-    return terms.sum(1).where(hard, 0), hard
+    return Unreduced(terms.sum(1).where(hard, 0), hard)
 
 
 @full_precision
@@ -112,11 +122,22 @@ def ohem_binary_loss(
     Returns:
         (N,*S), or (N,C,*S) for several labels, 0 where not kept; as mass, whether it is kept.
     """
-    rules = rule(thresh, min_kept, ranks)
+    found = _hard_binary(pred, target, rule(thresh, min_kept, ranks), ignore_index, skip)
+    return found if isinstance(found, Unreduced) else found.unreduced()
+
+
+def _hard_binary(
+    pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, skip: Tensor | None
+) -> Unreduced | HardPixels:
     shape = binary_shape(pred)
     target = checks.tensor("target", target)
     checks.shape("target", target, tuple(pred.shape), shape, reference=f"pred {tuple(pred.shape)}")
-    value, hard, _ = HardBinary.apply(pred.reshape(shape), target.reshape(shape), skip, ignore_index, rules)
+    pred, target = pred.reshape(shape), target.reshape(shape)
+    if rules.ranks is None and pred.numel() and host.on_host(pred, target):
+        found = hard_binary(pred, target, skip, ignore_index, rules)
+        if found is not None:
+            return HardPixels(pred, found)
+    value, hard, _ = HardBinary.apply(pred, target, skip, ignore_index, rules)
     return Unreduced(value, hard)
 
 
@@ -145,8 +166,8 @@ class _Mining(BaseLoss):
         given = target if weight is None else (target, weight)
         return super()._evaluate(pred, given, weight, *args, **kwargs)
 
-    def _ranks(self) -> Ranks | None:
-        return Ranks(self.process_group) if self._synchronises() else None
+    def _rule(self) -> Rule:
+        return rule(self.thresh, self.min_kept, Ranks(self.process_group) if self._synchronises() else None)
 
     def _split(self, pred: Tensor, target: Any) -> tuple[Tensor, Tensor | None]:
         """The target, and where the weight is zero, of the shape of the loss."""
@@ -226,18 +247,10 @@ class OHEMCrossEntropyLoss(_Mining):
             return weight.reshape(n, *(1 for _ in spatial)).expand(n, *spatial)
         return weight.reshape(n, *spatial)
 
-    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced | Deferred:
         target, skip = self._split(pred, target)
-        return ohem_cross_entropy_loss(
-            pred,
-            target,
-            thresh=self.thresh,
-            min_kept=self.min_kept,
-            ignore_index=ignore_index,
-            class_weight=self._vector("class_weight", pred, pred.shape[1]),
-            skip=skip,
-            ranks=self._ranks(),
-        )
+        weight = self._vector("class_weight", pred, pred.shape[1])
+        return _hard_labels(pred, target, self._rule(), ignore_index, weight, skip)
 
 
 class OHEMBinaryLoss(_Mining):
@@ -310,14 +323,6 @@ class OHEMBinaryLoss(_Mining):
     def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor:
         return weight.reshape(pred.shape)
 
-    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced | Deferred:
         target, skip = self._split(pred, target)
-        return ohem_binary_loss(
-            pred,
-            target,
-            thresh=self.thresh,
-            min_kept=self.min_kept,
-            ignore_index=ignore_index,
-            skip=skip,
-            ranks=self._ranks(),
-        )
+        return _hard_binary(pred, target, self._rule(), ignore_index, skip)

@@ -76,15 +76,19 @@ _SYNCS = (
 )
 
 
+def waits_for_device(func: Any, args: Any) -> bool:
+    """Whether an operation of aten makes the host wait for the device: a value is read, a shape depends on data."""
+    name = func.overloadpacket.__name__
+    if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+        return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None)
+    return name in _SYNCS or name.startswith("unique")
+
+
 class NoHostSync(TorchDispatchMode):
-    """Raise where an operation would make the host wait for the device: a value read, a data-dependent shape."""
+    """Raise where an operation would make the host wait for the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        boolean = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
-            isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None
-        )
-        if boolean or any(name == sync or name.startswith("unique") for sync in _SYNCS):
+        if waits_for_device(func, args):
             raise AssertionError(f"{func} makes the host wait for the device")
         return func(*args, **(kwargs or {}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,33 +23,35 @@ def corners(*boxes: Tensor, bbox_format: BoxFormat = "xyxy") -> Sequence[Tensor]
     ``xyxy``: two corners. ``xywh`` and ``cxcywh``: centre and size, as in YOLO code. ``ltwh``: left top corner and
     size, as in COCO files.
     """
-    coordinates = [coordinate for box in boxes for coordinate in box.unbind(-1)]
-    given = torch.stack(coordinates).view(len(boxes), 2, 2, *boxes[0].shape[:-1])
+    given = torch.stack([coordinate for box in boxes for coordinate in box.unbind(-1)])
+    given = given.view(len(boxes), 2, 2, *boxes[0].shape[:-1])
+    return [in_corners(box, bbox_format) for box in given.unbind(0)]
+
+
+def in_corners(given: Tensor, bbox_format: BoxFormat) -> Tensor:
+    """Corners (2,2,…) of boxes of which the four numbers come first, in pairs: (2,2,…)."""
     if bbox_format == "xyxy":
-        return given.unbind(0)
-    first, size = given.unbind(1)
+        return given
+    first, size = given.unbind(0)
     if bbox_format == "ltwh":
-        return torch.stack((first, first + size), 1).unbind(0)
+        return torch.stack((first, first + size))
     half = size / 2
-    return torch.stack((first - half, first + half), 1).unbind(0)
+    return torch.stack((first - half, first + half))
 
 
-class Boxes(NamedTuple):
-    """Low and high corners, each a list of (2,…), of: the second box, the first, their intersection, their hull."""
-
-    low: list[Tensor]
-    high: list[Tensor]
-
-
-def combine(first: Tensor, second: Tensor, *, hull: bool) -> Boxes:
-    """Two boxes given by their corners (they broadcast), the box they share and, if asked for, the one around both."""
-    (low, high), (other_low, other_high) = first.unbind(0), second.unbind(0)
-    lows, highs = torch.maximum(low, other_low), torch.minimum(high, other_high)
-    boxes = Boxes([other_low, low, lows], [other_high, high, highs])
+def sides(first: Tensor, second: Tensor, *, hull: bool) -> list[Tensor]:
+    """Sides (2,…) of two boxes given by their corners (they broadcast): the second, the first, the box they share and,
+    if asked for, the one around both. Negative where a box is inverted or the two are apart.
+    """
+    (outer_low, inner_high), (inner_low, outer_high) = (
+        torch.minimum(first, second).unbind(0),
+        torch.maximum(first, second).unbind(0),
+    )
+    of_all = [corner[1] - corner[0] for corner in (second, first)]
+    of_all.append(inner_high - inner_low)
     if hull:
-        boxes.low.append(torch.minimum(low, other_low))
-        boxes.high.append(torch.maximum(high, other_high))
-    return boxes
+        of_all.append(outer_high - outer_low)
+    return of_all
 
 
 def area(size: Tensor) -> Tensor:
@@ -83,8 +85,7 @@ def _areas(box1: Tensor, box2: Tensor, pairwise: bool, bbox_format: BoxFormat, *
     if pairwise:
         first, second = first.unsqueeze(-1), second.unsqueeze(-2)
     # one by one: a set of boxes is smaller than the table of its pairs
-    boxes = combine(first, second, hull=hull)
-    one, other, inter, *rest = (area((high - low).clamp(min=0)) for low, high in zip(*boxes, strict=True))
+    one, other, inter, *rest = (area(side.clamp(min=0)) for side in sides(first, second, hull=hull))
     return [inter, one + other - inter, *rest]
 
 

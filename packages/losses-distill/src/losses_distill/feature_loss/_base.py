@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, InputError, LossOptions, examples
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import hide_gradient
 from losses_distill._adapter import channel_axis, check_channels, make_adapter
 from losses_distill._inputs import teacher_of
+from losses_distill._summed import Summed
 
 RESIZE = (None, "min")
 _POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
@@ -107,6 +109,10 @@ class FeatureLoss(BaseLoss):
     def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
         """The unreduced distance of features of one shape."""
 
+    @abc.abstractmethod
+    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
+        """``scale`` times its sum, on the host."""
+
     def _loss_shape(self, pred: Tensor, target: Tensor) -> tuple[int, ...]:
         sizes = pooled_sizes(pred, target, self.resize)
         if not self.per_element:
@@ -133,11 +139,11 @@ class FeatureLoss(BaseLoss):
         # what a weight of zero hides can be told after pooling only, so the weight goes along with the features
         return Weighted(pred, weight)
 
-    def _forward(self, pred: Tensor | Weighted, target: Tensor) -> Tensor:
+    def _forward(self, pred: Tensor | Weighted, target: Tensor) -> Tensor | Summed:
         given, weight = pred if isinstance(pred, Weighted) else (pred, None)
         return self._of_features(checks.tensor("pred", given), target, weight)
 
-    def _of_features(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def _of_features(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | Summed:
         target = teacher_of(target, pred)
         sizes = pooled_sizes(pred, target, self.resize)
         check_given_channels("student_channels", pred, self.student_channels)
@@ -153,6 +159,10 @@ class FeatureLoss(BaseLoss):
         check_same_channels(pred, target)
         if hidden is not None:
             pred = hide_gradient(pred, hidden)
+        elif host.on_host(pred, target):
+            number = pred.numel() // (1 if self.per_element else max(pred.shape[axis], 1))
+            distance, summed = (partial(way, pred, target) for way in (self._distance, self._summed_distance))
+            return Summed(pred, distance, summed, number)
         return self._distance(pred, target)
 
     def _hidden(self, weight: Tensor, pred: Tensor) -> Tensor:

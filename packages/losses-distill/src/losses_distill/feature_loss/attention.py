@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, InputError, LossOptions, examples
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
 from losses_distill._adapter import channel_axis
 from losses_distill._inputs import teacher_of
 from losses_distill._norm import unit
+from losses_distill._summed import Summed
+from losses_distill.feature_loss._attention_host import summed_attention
 from losses_distill.feature_loss._base import RESIZE, pooled, pooled_sizes
 
 MODES = ("code", "paper")
@@ -58,16 +60,21 @@ def _stages(pred: Any, target: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def _stage(student: Any, teacher: Any, p: float, normalize: bool, mode: str, resize: str | None) -> Tensor:
+    ours, theirs = (_map(x, p, normalize) for x in _sized(student, teacher, resize))
+    difference = ours - theirs
+    if mode == "code":
+        return (difference * difference).mean(1)
+    return _p_norm(difference, p)
+
+
+def _sized(student: Any, teacher: Any, resize: str | None) -> tuple[Tensor, Tensor]:
+    """The features of a stage, pooled to one size."""
     student = checks.tensor("pred", student)
     teacher = teacher_of(teacher, student)
     sizes = pooled_sizes(student, teacher, resize)
     if student.ndim < 3:
         raise InputError(f"expected features with locations, (N, C, *S) or (N, L, C); got {tuple(student.shape)}.")
-    ours, theirs = (_map(pooled(x, sizes), p, normalize) for x in (student, teacher))
-    difference = ours - theirs
-    if mode == "code":
-        return (difference * difference).mean(1)
-    return _p_norm(difference, p)
+    return pooled(student, sizes), pooled(teacher, sizes)
 
 
 def _map(features: Tensor, p: float, normalize: bool) -> Tensor:
@@ -186,5 +193,18 @@ class AttentionLoss(BaseLoss):
             raise InputError(f"expected weight of shape (N,), one per sample; got {tuple(weight.shape)}.")
         return weight
 
-    def _forward(self, pred: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
-        return attention_loss(pred, target, p=self.p, normalize=self.normalize, mode=self.mode, resize=self.resize)
+    def _forward(self, pred: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor | Summed:
+        def elements() -> Tensor:
+            return attention_loss(pred, target, p=self.p, normalize=self.normalize, mode=self.mode, resize=self.resize)
+
+        if self.p != 2 or not self.normalize or self.mode != "code":
+            return elements()
+        stages = [_sized(*stage, self.resize) for stage in _stages(pred, target)]
+        if not all(host.on_host(*stage) for stage in stages):
+            return elements()
+
+        def times(scale: float) -> Tensor:
+            totals = [summed_attention(s, t, channel_axis(s), scale) for s, t in stages]
+            return torch.stack(totals).sum() if len(totals) > 1 else totals[0]
+
+        return Summed(stages[0][0], elements, times, stages[0][0].shape[0])

@@ -9,7 +9,9 @@ from losses_core.utils.precision import full_precision
 from losses_distill._adapter import channel_axis
 from losses_distill._inputs import teacher_of
 from losses_distill.feature_loss._base import FeatureLoss, check_same_channels, pooled, pooled_sizes
+from losses_distill.feature_loss._directions_host import summed_distance
 from losses_distill.feature_loss._distance import CosineDistance, NormalizedDistance
+from losses_distill.feature_loss._elements_host import summed_difference
 
 
 def _matched(pred: Tensor, target: Tensor, resize: str | None) -> tuple[Tensor, Tensor]:
@@ -134,6 +136,11 @@ class FeatureMSELoss(FeatureLoss):
     def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
         return feature_mse_loss(pred, target, normalize=self.normalize, eps=self.eps)
 
+    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
+        if self.normalize:
+            return summed_distance(pred, target, "squared", channel_axis(pred), self.eps, scale)
+        return summed_difference(pred, target, True, scale)
+
 
 class FeatureL1Loss(FeatureLoss):
     r"""Absolute difference between the features of a student and of a teacher.
@@ -185,6 +192,11 @@ class FeatureL1Loss(FeatureLoss):
 
     def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
         return feature_l1_loss(pred, target, normalize=self.normalize, eps=self.eps)
+
+    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
+        if self.normalize:
+            return summed_distance(pred, target, "absolute", channel_axis(pred), self.eps, scale)
+        return summed_difference(pred, target, False, scale)
 
 
 class FeatureCosineLoss(FeatureLoss):
@@ -238,3 +250,6 @@ class FeatureCosineLoss(FeatureLoss):
 
     def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
         return feature_cosine_loss(pred, target, eps=self.eps)
+
+    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
+        return summed_distance(pred, target, "cosine", channel_axis(pred), self.eps, scale)

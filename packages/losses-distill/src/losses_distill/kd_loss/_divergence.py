@@ -18,7 +18,7 @@ def divergence(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening
     return _OfModel.apply(a, b, hidden, softening)[0]  # type: ignore[no-any-return]
 
 
-def _value_and_gap(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening) -> tuple[Tensor, Tensor]:
+def value_and_gap(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening) -> tuple[Tensor, Tensor]:
     """T²·KL, and softmax z_b - softmax z_a, which is its gradient with respect to z_b over T²."""
     z_a, p, log_sum_a = _centred(softening.scaled(a), softening.axis)
     z_b, gap, log_sum_b = _centred(softening.scaled(b), softening.axis)
@@ -48,7 +48,7 @@ class _OfModel(Function):
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening) -> tuple[Tensor, Tensor]:
-        return _value_and_gap(a, b, hidden, softening)
+        return value_and_gap(a, b, hidden, softening)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -76,7 +76,7 @@ class _General(Function):
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening) -> Tensor:
-        return _value_and_gap(a, b, hidden, softening)[0]
+        return value_and_gap(a, b, hidden, softening)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

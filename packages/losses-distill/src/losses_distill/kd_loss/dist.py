@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from losses_core import BaseLoss, ConfigError, InputError, LossOptions, Unreduced, examples
 from losses_core.distributed import ProcessGroup, all_reduce_sum
-from losses_core.utils import checks
-from losses_core.utils.autograd import Function
+from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Pending
 from losses_distill._inputs import check_class_dim, check_temperature, class_axis, refuse_weight, teacher_of
+from losses_distill.kd_loss._pearson import Correlation, correlate, mean, pearson
+from losses_distill.kd_loss._pearson_host import correlation
 
 
 @full_precision
@@ -42,24 +43,31 @@ def dist_loss(
     Returns:
         0-d.
     """
-    p, q, factor = _probabilities(pred, target, temperature, class_dim)
-    least = _least(eps, p)
+    student, teacher = _logits(pred, target, temperature, class_dim)
+    least = _least(eps, student)
+    if not isinstance(temperature, Tensor) and host.on_host(student, teacher) and student.numel():
+        return correlation(student, teacher, beta, gamma, float(temperature), least) * float(temperature) ** 2
+    p, q, factor = _probabilities(student, teacher, temperature)
     if q.requires_grad:  # a temperature that learns
-        value = beta * _mean(_pearson(p, q, 1, least)) + gamma * _mean(_pearson(p, q, 0, least))
+        value = beta * mean(pearson(p, q, 1, least)) + gamma * mean(pearson(p, q, 0, least))
     else:
-        value = _Correlation.apply(p, q, beta, gamma, least)[0]
+        value = Correlation.apply(p, q, beta, gamma, least)[0]
     return value * factor
 
 
-def _probabilities(
-    pred: Tensor, target: Tensor, temperature: float | Tensor, class_dim: int | None
-) -> tuple[Tensor, Tensor, float | Tensor]:
-    """Probabilities of student and teacher, one row per position, and τ²."""
+def _logits(pred: Tensor, target: Tensor, temperature: float | Tensor, class_dim: int | None) -> tuple[Tensor, Tensor]:
+    """Logits of student and teacher, one row per position."""
     axis = class_axis(pred, class_dim)
     target = teacher_of(target, pred)
     checks.same_shape(pred, target)
     check_temperature(temperature)
-    student, teacher = _positions(pred, axis), _positions(target, axis)
+    return _positions(pred, axis), _positions(target, axis)
+
+
+def _probabilities(
+    student: Tensor, teacher: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Probabilities of student and teacher, and τ²."""
     if isinstance(temperature, Tensor) or temperature != 1:
         student, teacher = student / temperature, teacher / temperature
     return F.softmax(student, 1), F.softmax(teacher, 1), temperature * temperature
@@ -75,47 +83,9 @@ def _least(eps: float, p: Tensor) -> float:
     return eps if p.dtype == torch.float64 else max(eps, 1e-6)
 
 
-class _Pearson(NamedTuple):
-    """1 - correlation, summed over the vectors along one axis that have one, and how many these are.
-
-    Then a number for each vector: the gradient of the mean with respect to p is ``of_p · p + of_q · q - constant``.
-    """
-
-    total: Tensor
-    number: Tensor
-    of_p: Tensor
-    of_q: Tensor
-    constant: Tensor
-
-
-def _pearson(p: Tensor, q: Tensor, dim: int, least: float) -> _Pearson:
-    mean_p, mean_q = p.mean(dim, keepdim=True), q.mean(dim, keepdim=True)
-    a, b = p - mean_p, q - mean_q
-    square_p, square_q, product = ((x * y).sum(dim, keepdim=True) for x, y in ((a, a), (b, b), (a, b)))
-    total, number, norms, flat = _correlate(square_p, square_q, product, least)
-    least_one = number.clamp(min=1)
-    of_q = torch.where(flat, 0, -1 / norms) / least_one
-    of_p = torch.where(flat, 0, product / (norms * torch.where(flat, 1, square_p))) / least_one
-    return _Pearson(total, number, of_p, of_q, of_p * mean_p + of_q * mean_q)
-
-
-def _correlate(
-    square_p: Tensor, square_q: Tensor, product: Tensor, least: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Σ (1 - r) over the vectors that are not constant, their number; products of norms, and which are constant."""
-    # NaN is not <= and stays visible
-    flat = (square_p <= least * least) | (square_q <= least * least)
-    norms = (torch.where(flat, 1, square_p) * torch.where(flat, 1, square_q)).sqrt()
-    return torch.where(flat, 0, 1 - product / norms).sum(), (~flat).sum(), norms, flat
-
-
-def _mean(part: _Pearson) -> Tensor:
-    return part.total / part.number.clamp(min=1)
-
-
 def _over_ranks(p: Tensor, q: Tensor, beta: float, gamma: float, least: float, group: ProcessGroup | None) -> Tensor:
     """The loss of the rows of all ranks, from sums: of rows, then of columns about the common mean."""
-    rows = _pearson(p, q, 1, least)
+    rows = pearson(p, q, 1, least)
     classes = p.shape[1]
     numbers = torch.stack([rows.number, torch.full_like(rows.number, p.shape[0])]).to(p.dtype)
     sums = all_reduce_sum(torch.cat([p.sum(0), q.sum(0), rows.total.unsqueeze(0), numbers]), group)
@@ -123,34 +93,8 @@ def _over_ranks(p: Tensor, q: Tensor, beta: float, gamma: float, least: float, g
     mean_p, mean_q = (sums[:-3] / samples.clamp(min=1)).split(classes)
     a, b = p - mean_p, q - mean_q
     squares = all_reduce_sum(torch.stack([(a * a).sum(0), (b * b).sum(0), (a * b).sum(0)]), group)
-    column_total, column_number, _, _ = _correlate(squares[0], squares[1], squares[2], least)
+    column_total, column_number, _, _ = correlate(squares[0], squares[1], squares[2], least)
     return beta * total / number.clamp(min=1) + gamma * column_total / column_number.clamp(min=1)
-
-
-class _Correlation(Function):
-    """β(1 - mean r of rows) + γ(1 - mean r of columns). Keeps p, q and a number per row and column for each."""
-
-    @staticmethod
-    def forward(p: Tensor, q: Tensor, beta: float, gamma: float, least: float) -> tuple[Tensor, ...]:
-        rows, columns = _pearson(p, q, 1, least), _pearson(p, q, 0, least)
-        return beta * _mean(rows) + gamma * _mean(columns), *rows[2:], *columns[2:]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        p, q, *ctx.settings = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(p, q, *output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None]:
-        p, q, *parts = ctx.saved_tensors
-        beta, gamma, least = ctx.settings
-        if torch.is_grad_enabled():  # what was kept is not recorded
-            parts = [*_pearson(p, q, 1, least)[2:], *_pearson(p, q, 0, least)[2:]]
-        row_p, row_q, row_constant, column_p, column_q, column_constant = parts
-        beta, gamma = grad * beta, grad * gamma
-        slope = p * (beta * row_p + gamma * column_p) + q * (beta * row_q + gamma * column_q)
-        return slope - (beta * row_constant + gamma * column_constant), None, None, None, None
 
 
 class DISTLoss(BaseLoss):
@@ -250,7 +194,7 @@ class DISTLoss(BaseLoss):
     def _forward(self, pred: Tensor, target: Tensor, *, temperature: float | Tensor) -> Tensor | Unreduced:
         if self._synchronises():
             # the batch is that of all ranks: their rows are no sum of losses, but of what correlations are made of
-            p, q, factor = _probabilities(pred, target, temperature, self.class_dim)
+            p, q, factor = _probabilities(*_logits(pred, target, temperature, self.class_dim), temperature)
             value = _over_ranks(p, q, self.beta, self.gamma, _least(self.eps, p), self.process_group)
             return Unreduced(value * factor, everywhere=True)
         return dist_loss(

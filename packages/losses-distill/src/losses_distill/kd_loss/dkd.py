@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Any, NamedTuple, Unpack
+from functools import partial
+from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
-from losses_core.utils import checks
-from losses_core.utils.autograd import Function
+from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
 from losses_distill._inputs import (
     check_class_dim,
@@ -22,7 +20,10 @@ from losses_distill._inputs import (
     teacher_of,
     weight_on_logits,
 )
+from losses_distill._summed import Summed
 from losses_distill._warn import warn_user
+from losses_distill.kd_loss._decoupled import Decoupled, DecoupledDivergence
+from losses_distill.kd_loss._decoupled_host import summed_decoupled
 
 
 @full_precision
@@ -54,21 +55,34 @@ def dkd_loss(
     Returns:
         The shape of ``labels``.
     """
+    axis, target, labels = _checked(pred, target, labels, temperature, class_dim, teacher_detach)
+    if pred.shape[axis] == 1:  # both parts are divergences of sure things
+        return pred.narrow(axis, 0, 0).sum(axis)
+    if isinstance(temperature, Tensor):
+        formula = Decoupled(axis, 1.0, alpha, beta, ignore_index)
+        value: Tensor = DecoupledDivergence.apply(pred / temperature, target / temperature, labels, formula)
+        return value * (temperature * temperature)
+    formula = Decoupled(axis, float(temperature), alpha, beta, ignore_index)
+    return DecoupledDivergence.apply(pred, target, labels, formula)  # type: ignore[no-any-return]
+
+
+def _checked(
+    pred: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    temperature: float | Tensor,
+    class_dim: int | None,
+    teacher_detach: bool,
+) -> tuple[int, Tensor, Tensor]:
+    """The class axis, the teacher's logits and the labels."""
     axis = class_axis(pred, class_dim)
     target = teacher_of(target, pred, detach=teacher_detach)
     checks.same_shape(pred, target)
     check_temperature(temperature)
     labels = check_labels(labels, pred, axis)
-    if pred.shape[axis] == 1:  # both parts are divergences of sure things
-        return pred.narrow(axis, 0, 0).sum(axis)
     if pred.shape[axis] == 2 and not torch.compiler.is_compiling():
         _warn_two_classes()
-    if isinstance(temperature, Tensor):
-        formula = _Decoupled(axis, 1.0, alpha, beta, ignore_index)
-        value: Tensor = _DKD.apply(pred / temperature, target / temperature, labels, formula)
-        return value * (temperature * temperature)
-    formula = _Decoupled(axis, float(temperature), alpha, beta, ignore_index)
-    return _DKD.apply(pred, target, labels, formula)  # type: ignore[no-any-return]
+    return axis, target, labels
 
 
 @functools.cache
@@ -77,116 +91,6 @@ def _warn_two_classes() -> None:
         "DKDLoss with two classes: one class is left beside the true one, so the part weighted by beta is 0. "
         "KnowledgeDistillationLoss does the same without labels."
     )
-
-
-class _Parts(NamedTuple):
-    """One network's view: the true class against the rest, and the classes of the rest among themselves."""
-
-    odds: Tensor
-    """Logit of the true class minus logsumexp of the others: its log odds."""
-    rest: Tensor
-    """log of the probability of each other class among the others; -inf at the true class."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Decoupled:
-    """T²(α TCKD + β NCKD), its gradients, and the places that are ignored."""
-
-    axis: int
-    temperature: float
-    alpha: float
-    beta: float
-    ignore_index: int
-
-    def index(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels fit for a gather, with the class axis; and where they are ignored, without it."""
-        hidden = labels == self.ignore_index
-        return labels.masked_fill(hidden, 0).unsqueeze(self.axis), hidden
-
-    def split(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logit of the true class, the logits with -inf in its place, and the largest of these."""
-        z = x if self.temperature == 1 else x / self.temperature
-        others = z.scatter(self.axis, index, -torch.inf)
-        return z.gather(self.axis, index), others, others.amax(self.axis, keepdim=True)
-
-    def parts(self, x: Tensor, index: Tensor) -> _Parts:
-        true, others, most = self.split(x, index)
-        rest = F.log_softmax(others, self.axis)
-        # logsumexp of the others is max(others) - max(rest); never 1 - p, which is 0 at large gaps
-        return _Parts(*self.settled(true, most, rest.amax(self.axis, keepdim=True), rest, -torch.inf))
-
-    def probabilities(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The log odds, and the probabilities of the others among themselves."""
-        true, others, most = self.split(x, index)
-        rest = F.softmax(others, self.axis)
-        return self.settled(true, most, rest.amax(self.axis, keepdim=True).log(), rest, 0)
-
-    @staticmethod
-    def settled(true: Tensor, most: Tensor, log_most: Tensor, rest: Tensor, none: float) -> tuple[Tensor, Tensor]:
-        """The log odds, and ``rest`` with ``none`` where all other classes are masked by -inf: it is NaN there."""
-        alone = most == -torch.inf
-        odds = true - torch.where(alone, most, most - log_most)
-        return odds, rest.masked_fill(alone, none) if torch.is_grad_enabled() else rest.masked_fill_(alone, none)
-
-    def value(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        index, hidden = self.index(labels)
-        student, teacher = self.parts(x, index), self.parts(t, index)
-        q, rest_q = torch.sigmoid(teacher.odds), torch.sigmoid(-teacher.odds)
-        true = _times(q, F.logsigmoid(teacher.odds) - F.logsigmoid(student.odds))
-        true = true + _times(rest_q, F.logsigmoid(-teacher.odds) - F.logsigmoid(-student.odds))
-        # NaN at the true class, and where both logits are -inf: these terms are 0. A NaN that was given reaches the
-        # odds
-        others = ((teacher.rest - student.rest) * teacher.rest.exp()).nansum(self.axis, keepdim=True)
-        value = (self.alpha * true + self.beta * others) * self.temperature**2
-        return value.squeeze(self.axis).masked_fill(hidden, 0)
-
-    def slope(self, x: Tensor, t: Tensor, labels: Tensor, grad: Tensor) -> Tensor:
-        """Gradient with respect to the student's logits."""
-        index, hidden = self.index(labels)
-        (odds_p, p), (odds_q, q) = self.probabilities(x, index), self.probabilities(t, index)
-        grad = grad * self.temperature
-        true = self.alpha * (torch.sigmoid(odds_p) - torch.sigmoid(odds_q))
-        slope = (p * ((self.beta - true) * grad) - q * (self.beta * grad)).scatter(self.axis, index, true * grad)
-        return torch.where(hidden.unsqueeze(self.axis), 0, slope)
-
-    def teacher_slope(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """Gradient with respect to the teacher's logits."""
-        index, hidden = self.index(labels)
-        student, teacher = self.parts(x, index), self.parts(t, index)
-        q = teacher.rest.exp()
-        both = torch.sigmoid(teacher.odds) * torch.sigmoid(-teacher.odds)
-        true = self.alpha * _times(both, teacher.odds - student.odds)
-        excess = torch.where(q == 0, 0, teacher.rest - student.rest)
-        mean = (q * excess).sum(self.axis, keepdim=True)
-        slope = (self.beta * q * (excess - mean) - true * q).scatter(self.axis, index, true) * self.temperature
-        return torch.where(hidden.unsqueeze(self.axis), 0, slope)
-
-
-def _times(p: Tensor, x: Tensor) -> Tensor:
-    """p·x, and 0 where p is, also for an infinite x."""
-    return torch.where(p == 0, 0, p * x)
-
-
-class _DKD(Function):
-    """Keeps the logits and the labels."""
-
-    @staticmethod
-    def forward(x: Tensor, t: Tensor, labels: Tensor, formula: _Decoupled) -> Tensor:
-        return formula.value(x, t, labels)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.formula = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, t, labels = ctx.saved_tensors
-        formula: _Decoupled = ctx.formula
-        grad = grad.unsqueeze(formula.axis)
-        grad_x = formula.slope(x, t, labels, grad) if ctx.needs_input_grad[0] else None
-        grad_t = formula.teacher_slope(x, t, labels) * grad if ctx.needs_input_grad[1] else None
-        return grad_x, grad_t, None, None
 
 
 class DKDLoss(BaseLoss):
@@ -271,16 +175,30 @@ class DKDLoss(BaseLoss):
 
     def _forward(
         self, pred: Tensor, target: Tensor, *, labels: Tensor, temperature: float | Tensor, ignore_index: int
-    ) -> Unreduced:
-        value = dkd_loss(
-            pred,
-            target,
-            labels,
-            temperature=temperature,
-            alpha=self.alpha,
-            beta=self.beta,
-            class_dim=self.class_dim,
-            ignore_index=ignore_index,
-            teacher_detach=self.teacher_detach,
-        )
-        return Unreduced(value, labels != ignore_index)
+    ) -> Unreduced | Summed:
+        def elements() -> Tensor:
+            return dkd_loss(
+                pred,
+                target,
+                labels,
+                temperature=temperature,
+                alpha=self.alpha,
+                beta=self.beta,
+                class_dim=self.class_dim,
+                ignore_index=ignore_index,
+                teacher_detach=self.teacher_detach,
+            )
+
+        if not isinstance(temperature, Tensor) and host.on_host(pred, target):
+            axis, teacher, index = _checked(pred, target, labels, temperature, self.class_dim, self.teacher_detach)
+            if pred.shape[axis] > 1 and not teacher.requires_grad:
+                formula = Decoupled(axis, float(temperature), self.alpha, self.beta, ignore_index)
+                complete = host.absent(ignore_index, index)
+                return Summed(
+                    pred,
+                    elements,
+                    partial(summed_decoupled, pred, teacher, index, formula, complete),
+                    index.numel(),
+                    None if complete else index != ignore_index,
+                )
+        return Unreduced(elements(), labels != ignore_index)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor
 
 from losses_core import BaseLoss, CommonOptions, Unreduced, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
 from losses_distill._inputs import (
     check_class_dim,
@@ -18,7 +19,9 @@ from losses_distill._inputs import (
     teacher_of,
     weight_on_logits,
 )
+from losses_distill._summed import Summed
 from losses_distill.kd_loss._divergence import divergence
+from losses_distill.kd_loss._divergence_host import summed_divergence
 from losses_distill.kd_loss._softening import Softening, standardized
 
 DIRECTIONS = ("forward", "reverse")
@@ -55,13 +58,10 @@ def kd_loss(
     Returns:
         The shape of ``pred`` without its class axis.
     """
-    axis = class_axis(pred, class_dim)
-    target = teacher_of(target, pred, detach=teacher_detach)
-    checks.same_shape(pred, target)
-    check_temperature(temperature)
+    axis, target, labels = _checked(pred, target, labels, temperature, class_dim, teacher_detach)
     if kl_direction not in DIRECTIONS:
         raise InputError(f"kl_direction: expected one of {', '.join(map(repr, DIRECTIONS))}; got {kl_direction!r}.")
-    hidden = None if labels is None else check_labels(labels, pred, axis) == ignore_index
+    hidden = None if labels is None else labels == ignore_index
     student, teacher, factor = pred, target, None
     if isinstance(temperature, Tensor):
         # a temperature that learns: the division is recorded, and the rest has temperature 1
@@ -74,6 +74,22 @@ def kd_loss(
     true, model = (teacher, student) if kl_direction == "forward" else (student, teacher)
     value = divergence(true, model, hidden, softening)
     return value if factor is None else value * factor
+
+
+def _checked(
+    pred: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    temperature: float | Tensor,
+    class_dim: int | None,
+    teacher_detach: bool,
+) -> tuple[int, Tensor, Tensor | None]:
+    """The class axis, the teacher's logits and the labels."""
+    axis = class_axis(pred, class_dim)
+    target = teacher_of(target, pred, detach=teacher_detach)
+    checks.same_shape(pred, target)
+    check_temperature(temperature)
+    return axis, target, None if labels is None else check_labels(labels, pred, axis)
 
 
 class KnowledgeDistillationLoss(BaseLoss):
@@ -171,19 +187,33 @@ class KnowledgeDistillationLoss(BaseLoss):
         temperature: float | Tensor,
         ignore_index: int,
         labels: Tensor | None = None,
-    ) -> Unreduced:
-        value = kd_loss(
-            pred,
-            target,
-            temperature=temperature,
-            kl_direction=self.kl_direction,
-            class_dim=self.class_dim,
-            labels=labels,
-            ignore_index=ignore_index,
-            logit_standardize=self.logit_standardize,
-            teacher_detach=self.teacher_detach,
-        )
-        return Unreduced(value, None if labels is None else labels != ignore_index)
+    ) -> Unreduced | Summed:
+        def elements() -> Tensor:
+            return kd_loss(
+                pred,
+                target,
+                temperature=temperature,
+                kl_direction=self.kl_direction,
+                class_dim=self.class_dim,
+                labels=labels,
+                ignore_index=ignore_index,
+                logit_standardize=self.logit_standardize,
+                teacher_detach=self.teacher_detach,
+            )
+
+        plain = self.kl_direction == "forward" and not self.logit_standardize and not isinstance(temperature, Tensor)
+        if plain and host.on_host(pred, target):
+            axis, teacher, index = _checked(pred, target, labels, temperature, self.class_dim, self.teacher_detach)
+            if not teacher.requires_grad:
+                hidden = None if index is None or host.absent(ignore_index, index) else index == ignore_index
+                return Summed(
+                    pred,
+                    elements,
+                    partial(summed_divergence, pred, teacher, hidden, axis, float(temperature)),
+                    pred.numel() // max(pred.shape[axis], 1),
+                    None if hidden is None else ~hidden,
+                )
+        return Unreduced(elements(), None if labels is None else labels != ignore_index)
 
 
 KDLoss = KnowledgeDistillationLoss

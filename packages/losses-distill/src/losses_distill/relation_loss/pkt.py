@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import CommonOptions
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
 from losses_distill._inputs import row_pair
 from losses_distill._norm import unit
 from losses_distill._relation import RelationLoss
+from losses_distill._summed import Summed
+from losses_distill.relation_loss._transfer_host import summed_transfer
 
 
 @full_precision
@@ -115,6 +118,11 @@ class PKTLoss(RelationLoss):
         super().__init__(reduction=reduction, **options)
         self.eps = checks.number(self, "eps", eps, above=0)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def _forward(self, pred: Tensor, target: Tensor) -> Tensor | Summed:
         batch = self._batch(*row_pair(pred, target))
-        return batch.part(pkt_loss(batch.student, batch.teacher, eps=self.eps))
+        student, teacher = batch[:2]
+        transfer = partial(pkt_loss, eps=self.eps)
+        if batch.own is None and host.on_host(student, teacher):
+            summed = partial(summed_transfer, student, teacher, transfer, self.eps)
+            return Summed(student, partial(transfer, student, teacher), summed, student.shape[0] ** 2)
+        return batch.part(transfer(student, teacher))

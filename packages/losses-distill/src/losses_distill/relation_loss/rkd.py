@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -10,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import LossOptions, Unreduced
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
 from losses_distill._inputs import row_pair
 from losses_distill._norm import unit
 from losses_distill._pairwise import squared_distances
 from losses_distill._relation import Batch, RelationLoss
+from losses_distill._summed import Summed
+from losses_distill.relation_loss._distances_host import summed_distances
 
 _TRIPLES = 1 << 18
 """Triples in flight at once where no chunk size is given: a few MB, which a cache holds."""
@@ -201,12 +204,15 @@ class RKDDistanceLoss(RelationLoss):
         self.squared = checks.flag(self, "squared", squared)
         self.l2_normalize = checks.flag(self, "l2_normalize", l2_normalize)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def _forward(self, pred: Tensor, target: Tensor) -> Tensor | Summed:
         batch = self._batch(*row_pair(pred, target))
-        value = rkd_distance_loss(
-            batch.student, batch.teacher, eps=self.eps, squared=self.squared, l2_normalize=self.l2_normalize
-        )
-        return batch.part(value)
+        student, teacher = (unit(x) if self.l2_normalize else x for x in batch[:2])
+        distances = partial(rkd_distance_loss, eps=self.eps, squared=self.squared)
+        number = student.shape[0]
+        if batch.own is None and number and host.on_host(student, teacher):
+            summed = partial(summed_distances, student, teacher, distances, self.eps, self.squared)
+            return Summed(student, partial(distances, student, teacher), summed, number * number)
+        return batch.part(distances(student, teacher))
 
 
 class RKDAngleLoss(RelationLoss):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
-from losses_seg._activation import probabilities, zero_where_
+from losses_seg._activation import probabilities
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
@@ -21,7 +21,8 @@ from losses_seg._targets import (
     Target,
     check_classes,
     has_pixels,
-    holds,
+    held,
+    hide,
     image_weight,
     included,
     is_class,
@@ -75,13 +76,13 @@ def boundary_loss(
 def true_boundary(goal: Target, classes: int, theta0: int, dtype: torch.dtype) -> Tensor:
     """maxpool(1-g) - (1-g) of each class (N,C,*S), 0 where ignored; of indices without encoding them first."""
     if not goal.index:
-        rest = (1 - goal.values.to(dtype)).masked_fill(goal.ignored, 0)
-        return (window_max(rest, theta0) - rest).masked_fill(goal.ignored, 0)
+        rest = hide(1 - goal.values.to(dtype), goal.ignored)
+        return hide(window_max(rest, theta0) - rest, goal.ignored)
     # a pixel is on the boundary of its class where its window holds another label
     labels = goal.values.unsqueeze(1).to(dtype)
-    highest = window_max(labels.masked_fill(goal.ignored, -torch.inf), theta0)
-    lowest = -window_max((-labels).masked_fill(goal.ignored, -torch.inf), theta0)
-    edge = ((highest != lowest) & ~goal.ignored).to(dtype)
+    highest = window_max(hide(labels, goal.ignored, -torch.inf), theta0)
+    lowest = -window_max(hide(-labels, goal.ignored, -torch.inf), theta0)
+    edge = hide((highest != lowest).to(dtype), goal.ignored)
     if torch.compiler.is_compiling():
         return torch.where(is_class(goal.values, classes), edge, 0)
     boundary = edge.new_zeros(edge.shape[0], classes, *edge.shape[2:])
@@ -101,8 +102,12 @@ class _Boundaries(NamedTuple):
 def _boundaries(p: Tensor, goal: Target, theta0: int, theta: int) -> _Boundaries:
     true = true_boundary(goal, p.shape[1], theta0, p.dtype)
     # 0 at ignored pixels, where p is 0: no neighbour has a boundary because of them
-    rest = 1 - p - goal.ignored.to(p.dtype)
-    pred = zero_where_(window_max(rest, theta0) - rest, goal.ignored)
+    rest = 1 - p
+    if goal.ignored is not None:
+        rest -= goal.ignored.to(p.dtype)
+    pred = window_max(rest, theta0) - rest
+    if goal.ignored is not None:
+        pred = host.zero_where_(pred, goal.ignored)
     return _Boundaries(true, window_max(true, theta), rest, pred)
 
 
@@ -127,12 +132,13 @@ class _Overlap(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         p, values, ignored = ctx.saved_tensors
-        if ignored is None:
-            ignored = holds(values, ctx.ignore_index).unsqueeze(1)
+        if ctx.index:
+            whole = held(values, ctx.ignore_index)
+            ignored = None if whole is None else whole.unsqueeze(1)
         b = _boundaries(p, Target(values, ctx.index, ignored, ctx.ignore_index), ctx.theta0, ctx.theta)
         hit_pred, length_pred, hit_true = (over(g, p) for g in grads[:3])
         slope = hit_pred * b.zone + length_pred + window_max_slope(b.pred, ctx.theta, hit_true * b.true)
-        slope = slope.masked_fill(ignored, 0)
+        slope = hide(slope, ignored)
         # boundary = max(rest) - rest, rest = 1 - p
         return slope - window_max_slope(b.rest, ctx.theta0, slope), *(None for _ in range(6))
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
-from losses_seg._activation import probabilities, zero_where_
+from losses_seg._activation import probabilities
 from losses_seg._distance import is_spacing, squared_field
 from losses_seg._targets import (
     ACTIVATIONS,
@@ -71,10 +71,16 @@ def hausdorff_loss(
         checks.shape("target_dist", checks.tensor("target_dist", target_dist), tuple(pred.shape), reference="pred")
     with torch.no_grad():
         weight = _distances(p, goal, alpha, pred_mask, one_sided, spacing, target_dist)
-        pixels = (~goal.ignored).flatten(2).sum(2)
-    value = _WeightedError.apply(p, goal.values, weight, goal.index, goal.ignore_index) / pixels.clamp(min=1)
+    value = _WeightedError.apply(p, goal.values, weight, goal.index, goal.ignore_index) / _pixels(goal)
     counted = has_pixels(goal) & included(pred, "all", ignore_index, include_background)
     return Unreduced(value.where(counted, 0), counted)
+
+
+def _pixels(goal: Target) -> Tensor | int:
+    """How many pixels are not ignored, but 1 at least."""
+    if goal.ignored is None:
+        return goal.values.shape[1:].numel() if goal.index else goal.values.shape[2:].numel()
+    return (~goal.ignored).flatten(2).sum(2).clamp(min=1)
 
 
 def _distances(
@@ -103,12 +109,12 @@ def _distances(
         masks.append(is_class(p.argmax(1), classes) if by_class else p > 0.5)
     weight = torch.zeros_like(p) if target_dist is None else target_dist.detach().to(p.dtype).pow(alpha)
     if masks:
-        counted = (~goal.ignored).expand_as(p)
-        fields = squared_field(torch.cat(masks), torch.cat([counted] * len(masks)), spacing, p.dtype)
+        counted = None if goal.ignored is None else torch.cat([(~goal.ignored).expand_as(p)] * len(masks))
+        fields = squared_field(torch.cat(masks), counted, spacing, p.dtype)
         fields = fields if alpha == 2 else fields.pow(alpha / 2)
         for field in fields.chunk(len(masks)):
             weight = weight + field
-    return zero_where_(weight, goal.ignored)
+    return weight if goal.ignored is None else host.zero_where_(weight, goal.ignored)
 
 
 def _error(p: Tensor, values: Tensor, index: bool, ignore_index: int) -> Tensor:

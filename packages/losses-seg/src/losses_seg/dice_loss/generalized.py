@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, Unpack
 
 import torch
@@ -10,16 +11,18 @@ from torch import Tensor
 from losses_core import LossOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks
+from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
 from losses_seg._activation import probabilities
+from losses_seg._overlap import Overlap
 from losses_seg._ranks import BatchLevel, Ranks
 from losses_seg._sums import Sums, class_sums
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
+    chosen,
     has_pixels,
     image_weight,
-    included,
     ratio,
     read_target,
 )
@@ -27,6 +30,43 @@ from losses_seg._targets import (
 WeightType = Literal["square", "simple", "uniform"]
 Absent = Literal["max", "zero"]
 _POWERS: dict[WeightType, int] = {"square": 2, "simple": 1, "uniform": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generalized:
+    """The loss of each image, as a `losses_seg._overlap.Formula`."""
+
+    smooth: float
+    power: int
+    absent: Absent
+    ignore_index: int
+    include_background: bool
+    per_image: bool
+    ranks: Ranks | None
+
+    def __call__(self, sums: Sums, seen: Tensor | None) -> Unreduced:
+        if not self.per_image:
+            sums, seen = sums.over_batch(seen, self.ranks)
+        _, numerator, denominator = self._parts(sums)
+        value = 1 - ratio(numerator, denominator, otherwise=1)
+        mass = None if seen is None else seen.any(-1)
+        return Unreduced(value, mass, everywhere=self.ranks is not None)
+
+    def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not self.per_image:
+            sums, _ = sums.over_batch(seen, self.ranks)
+        weight, numerator, denominator = self._parts(sums)
+        inverse = ratio(torch.ones_like(denominator), denominator)
+        return weight * (-2 * inverse).unsqueeze(-1), weight * (numerator * inverse * inverse).unsqueeze(-1)
+
+    def _parts(self, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of the classes, numerator and denominator."""
+        area = sums.true
+        counted = chosen(area.shape[-1], area.device, "all", self.ignore_index, self.include_background)
+        weight = _class_weight(area, counted, self.power, self.absent)
+        inter = (weight * sums.inter).sum(-1)
+        total = (weight * (sums.pred + sums.true)).sum(-1)
+        return weight, 2 * inter + self.smooth, total + self.smooth
 
 
 @full_precision
@@ -62,23 +102,21 @@ def generalized_dice_loss(
     """
     if weight_type not in _POWERS:
         raise InputError(f"weight_type: expected one of {', '.join(map(repr, _POWERS))}; got {weight_type!r}.")
-    goal = read_target(pred, target, ignore_index, activation)
+    formula = _Generalized(smooth, _POWERS[weight_type], absent, ignore_index, include_background, per_image, ranks)
+    result = _deferred(pred, target, formula, activation)
+    return result if isinstance(result, Unreduced) else result.unreduced()
+
+
+def _deferred(pred: Tensor, target: Tensor, formula: _Generalized, activation: Activation) -> Deferred | Unreduced:
+    label = formula.ignore_index
+    if pred.ndim < 2 or pred.shape[1] > 1:
+        return Overlap(pred, target, formula, exponent=1, ignore_index=label, activation=activation)
+    goal = read_target(pred, target, label, activation)
     p = probabilities(pred, goal.ignored, activation)
-    sums = class_sums(p, goal)
-    if pred.shape[1] == 1:
-        background = class_sums(p, goal, opposite=True)
-        sums = Sums(*(torch.cat(pair, -1) for pair in zip(background, sums, strict=True)))
+    pairs = zip(class_sums(p, goal, opposite=True), class_sums(p, goal), strict=True)
+    sums = Sums(*(torch.cat(pair, -1) for pair in pairs))
     # of two channels built from one, ignore_index takes out neither: it is a value there
-    label = ignore_index if pred.shape[1] > 1 else -1
-    counted = included(sums.inter, "all", label, include_background)
-    seen = has_pixels(goal)
-    if not per_image:
-        sums, seen = sums.over_batch(seen, ranks)
-    weight = _class_weight(sums.true, counted, _POWERS[weight_type], absent)
-    inter = (weight * sums.inter).sum(-1)
-    total = (weight * (sums.pred + sums.true)).sum(-1)
-    value = 1 - ratio(2 * inter + smooth, total + smooth, otherwise=1)
-    return Unreduced(value, seen.any(-1), everywhere=ranks is not None)
+    return dataclasses.replace(formula, ignore_index=-1)(sums, has_pixels(goal))
 
 
 def _class_weight(area: Tensor, counted: Tensor, power: int, absent: Absent) -> Tensor:
@@ -169,16 +207,14 @@ class GeneralizedDiceLoss(BatchLevel):
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return image_weight(weight, pred, self.per_image)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        return generalized_dice_loss(
-            pred,
-            target,
-            smooth=self.smooth,
-            ignore_index=ignore_index,
-            weight_type=self.weight_type,
-            absent=self.absent,
-            per_image=self.per_image,
-            include_background=self.include_background,
-            activation=self.activation,
-            ranks=self._ranks(),
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred | Unreduced:
+        formula = _Generalized(
+            self.smooth,
+            _POWERS[self.weight_type],
+            self.absent,
+            ignore_index,
+            self.include_background,
+            self.per_image,
+            self._ranks(),
         )
+        return _deferred(pred, target, formula, self.activation)

@@ -2,29 +2,95 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Unpack
 
+import torch
 from torch import Tensor
 
 from losses_core import LossOptions, Unreduced, examples
 from losses_core.utils import checks
+from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
-from losses_seg._activation import probabilities
+from losses_seg._overlap import Overlap
 from losses_seg._ranks import BatchLevel, Ranks
-from losses_seg._sums import class_sums
+from losses_seg._sums import Sums
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
     Classes,
     check_classes,
-    has_pixels,
+    check_ids,
+    chosen,
     image_weight,
-    included,
     one_channel,
     ratio,
-    read_target,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dice:
+    """The loss of each image and class, as a `losses_seg._overlap.Formula`; of one channel, of each image."""
+
+    smooth: float
+    classes: Classes
+    ignore_index: int
+    include_background: bool = True
+    class_weight: Tensor | None = None
+    per_image: bool = True
+    ranks: Ranks | None = None
+    one_channel: bool = False
+
+    def __call__(self, sums: Sums, seen: Tensor | None) -> Unreduced:
+        if not self.per_image:
+            sums, seen = sums.over_batch(seen, self.ranks)
+        numerator, denominator = self._parts(sums)
+        value = 1 - (numerator / denominator if self.smooth else ratio(numerator, denominator, otherwise=1))
+        counted, weight = self._counted(sums, seen), self.class_weight
+        if counted is not None:
+            value = (value if weight is None else weight * value).where(counted, 0)
+            mass = counted if weight is None else weight.where(counted, 0)
+        elif weight is not None:
+            value, mass = weight * value, weight.expand_as(value)
+        else:
+            mass = None
+        if self.one_channel:
+            value, mass = value.squeeze(-1), None if mass is None else mass.squeeze(-1)
+        return Unreduced(value, mass, everywhere=self.ranks is not None)
+
+    def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not self.per_image:
+            sums, seen = sums.over_batch(seen, self.ranks)
+        numerator, denominator = self._parts(sums)
+        inverse = 1 / denominator if self.smooth else ratio(torch.ones_like(denominator), denominator)
+        counted, weight = self._counted(sums, seen), self.class_weight
+        of_inter, of_pred = -2 * inverse, numerator * inverse * inverse
+        if weight is not None:
+            of_inter, of_pred = of_inter * weight, of_pred * weight
+        if counted is not None:
+            of_inter, of_pred = of_inter.where(counted, 0), of_pred.where(counted, 0)
+        return of_inter, of_pred
+
+    def _parts(self, sums: Sums) -> tuple[Tensor, Tensor]:
+        numerator, denominator = 2 * sums.inter, sums.pred + sums.true
+        return (numerator + self.smooth, denominator + self.smooth) if self.smooth else (numerator, denominator)
+
+    def _counted(self, sums: Sums, seen: Tensor | None) -> Tensor | None:
+        """Which are in the mean; None: all."""
+        c = sums.true.shape[-1]
+        everything = self.classes in ("all", "present") and (
+            c == 1 or (self.include_background and not 0 <= self.ignore_index < c)
+        )
+        if everything:
+            counted = seen
+        else:
+            counted = chosen(c, sums.true.device, self.classes, self.ignore_index, self.include_background)
+            counted = counted if seen is None else seen & counted
+        if self.classes == "present":
+            present = sums.true > 0
+            counted = present if counted is None else counted & present
+        return counted if counted is None else counted.expand_as(sums.true)
 
 
 @full_precision
@@ -61,19 +127,11 @@ def dice_loss(
         The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As mass, the
         class weight where it is counted.
     """
-    goal = read_target(pred, target, ignore_index, activation)
-    sums = class_sums(probabilities(pred, goal.ignored, activation), goal, exponent)
-    seen = has_pixels(goal)
-    if not per_image:
-        sums, seen = sums.over_batch(seen, ranks)
-    value = 1 - ratio(2 * sums.inter + smooth, sums.pred + sums.true + smooth, otherwise=1)
-    counted = seen & included(pred, classes, ignore_index, include_background)
-    if classes == "present":
-        counted = counted & (sums.true > 0)
-    if class_weight is None:
-        return Unreduced(value.where(counted, 0), counted, everywhere=ranks is not None)
-    value, mass = (class_weight * value).where(counted, 0), class_weight.where(counted, 0)
-    return Unreduced(value, mass, everywhere=ranks is not None)
+    check_ids(pred, classes)
+    formula = _Dice(smooth, classes, ignore_index, include_background, class_weight, per_image, ranks)
+    return Overlap(
+        pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=activation
+    ).unreduced()
 
 
 class DiceLoss(BatchLevel):
@@ -166,20 +224,19 @@ class DiceLoss(BatchLevel):
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return image_weight(weight, pred, self.per_image)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        return dice_loss(
-            pred,
-            target,
-            smooth=self.smooth,
-            exponent=1 if self.naive_dice else self.exponent,
-            ignore_index=ignore_index,
-            class_weight=self._vector("class_weight", pred, pred.shape[1]),
-            per_image=self.per_image,
-            classes=self.classes,
-            include_background=self.include_background,
-            activation=self.activation,
-            ranks=self._ranks(),
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
+        check_ids(pred, self.classes)
+        formula = _Dice(
+            self.smooth,
+            self.classes,
+            ignore_index,
+            self.include_background,
+            self._vector("class_weight", pred, pred.shape[1]),
+            self.per_image,
+            self._ranks(),
         )
+        exponent = 1 if self.naive_dice else self.exponent
+        return Overlap(pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=self.activation)
 
 
 class BinaryDiceLoss(BatchLevel):
@@ -251,18 +308,15 @@ class BinaryDiceLoss(BatchLevel):
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return image_weight(weight, pred, self.per_image)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
+    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
         pred, target = one_channel(pred, target, "DiceLoss")
-        loss = dice_loss(
-            pred,
-            target,
-            smooth=self.smooth,
-            exponent=1 if self.naive_dice else self.exponent,
-            ignore_index=ignore_index,
+        formula = _Dice(
+            self.smooth,
+            self.classes,
+            ignore_index,
             per_image=self.per_image,
-            classes=self.classes,
-            activation=self.activation,
             ranks=self._ranks(),
+            one_channel=True,
         )
-        mass = None if loss.mass is None else loss.mass.squeeze(-1)
-        return loss._replace(value=loss.value.squeeze(-1), mass=mass)
+        exponent = 1 if self.naive_dice else self.exponent
+        return Overlap(pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=self.activation)

@@ -1,0 +1,63 @@
+"""Losses of boxes and of their scores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bench.edges.exact.common import Array, Target, huber, log_softmax, mean, sigmoid
+
+
+def box_loss(kind: str, pred: Array, target: Array, weight: Array | None = None) -> float:
+    """Mean over pairs; ``kind`` is iou, giou, diou, ciou, or gated ciou, that wants an IoU over 0.5."""
+    counted = np.ones(len(pred)) if weight is None else weight
+    pairs = zip(pred, target, counted, strict=True)
+    return mean(np.array([w * _pair(kind, *map(float, (*a, *b))) if w else 0.0 for a, b, w in pairs]))
+
+
+def _pair(kind: str, x1: float, y1: float, x2: float, y2: float, a1: float, b1: float, a2: float, b2: float) -> float:
+    w, h, v, u = x2 - x1, y2 - y1, a2 - a1, b2 - b1
+    shared = max(min(x2, a2) - max(x1, a1), 0) * max(min(y2, b2) - max(y1, b1), 0)
+    union = w * h + v * u - shared
+    iou = shared / union if union else 0.0
+    across, down = max(x2, a2) - min(x1, a1), max(y2, b2) - min(y1, b1)
+    if kind == "giou":
+        hull = across * down
+        return 1 - iou + ((hull - union) / hull if hull else 0)
+    if kind == "iou":
+        return 1 - iou
+    diagonal = across**2 + down**2
+    value = 1 - iou + ((x1 + x2 - a1 - a2) ** 2 + (y1 + y2 - b1 - b2) ** 2) / 4 / diagonal if diagonal else 1 - iou
+    if kind == "ciou" or (kind == "gated ciou" and iou > 0.5):
+        aspect = 4 / math.pi**2 * (math.atan2(v, u) - math.atan2(w, h)) ** 2
+        value += aspect**2 / (1 - iou + aspect) if aspect else 0
+    return value
+
+
+def absolute(pred: Array, target: Array) -> float:
+    return mean(np.abs(pred - target))
+
+
+def smooth_l1(pred: Array, target: Array) -> float:
+    return mean(huber(pred - target))
+
+
+def quality_focal(x: Array, target: tuple[Target, Array]) -> float:
+    label, score = target
+    y = (label[:, None] == np.arange(x.shape[1])) * score[:, None]
+    value = np.abs(y - sigmoid(x)) ** 2 * (np.logaddexp(0, x) - x * y)
+    return mean(value.sum(1))
+
+
+def varifocal(x: Array, y: Array) -> float:
+    weight = np.where(y > 0, y, 0.75 * sigmoid(x) ** 2)
+    return mean(weight * (np.logaddexp(0, x) - x * y))
+
+
+def distribution_focal(x: Array, y: Array) -> float:
+    if not y.size:
+        return 0.0
+    log_p, left = log_softmax(x), np.minimum(np.floor(y), x.shape[1] - 2).astype(np.int64)
+    each = np.arange(y.size)
+    return mean(-(left + 1 - y) * log_p[each, left] - (y - left) * log_p[each, left + 1])

@@ -1,0 +1,71 @@
+"""Losses of single places: labels, and yes or no."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.edges.exact.common import IGNORED, Array, Target, log_softmax, mean, sigmoid
+
+
+def rows(x: Array, label: Target) -> tuple[Array, NDArray[np.int64], int]:
+    """Logits (P,C) and labels (P,) of the places that count, and the number of all places."""
+    flat = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    labels = label.astype(np.int64).ravel()
+    counted = labels != IGNORED
+    return flat[counted], labels[counted], labels.size
+
+
+def cross_entropy(x: Array, label: Target, *, smoothing: float = 0.0, over_all: bool = False) -> float:
+    """``over_all``: the mean is over ignored places too."""
+    z, y, places = rows(x, label)
+    if not y.size:
+        return 0.0
+    log_p = log_softmax(z)
+    value = -(1 - smoothing) * log_p[np.arange(y.size), y] - smoothing * log_p.mean(1)
+    return float(value.sum() / (places if over_all else y.size))
+
+
+def softmax_focal(x: Array, label: Target, *, gamma: float = 2.0, over_all: bool = False) -> float:
+    z, y, places = rows(x, label)
+    if not y.size:
+        return 0.0
+    log_p = log_softmax(z)[np.arange(y.size), y]
+    return float(((-np.expm1(log_p)) ** gamma * -log_p).sum() / (places if over_all else y.size))
+
+
+def hard_mining(x: Array, label: Target, *, thresh: float = 0.7, min_kept: int = 10) -> float:
+    z, y, _ = rows(x, label)
+    if not y.size:
+        return 0.0
+    value = np.sort(-log_softmax(z)[np.arange(y.size), y])[::-1]
+    limit = min(-math.log(thresh), value[min(min_kept, y.size) - 1])
+    return float(value[value >= limit].mean())
+
+
+def elements(x: Array, y: Target) -> tuple[Array, Array]:
+    """The elements that count."""
+    target = y.astype(np.float64).reshape(x.shape)
+    return x[target != IGNORED], target[target != IGNORED]
+
+
+def binary_cross_entropy(x: Array, y: Target, *, over_all: bool = False) -> float:
+    z, t = elements(x, y)
+    value = np.logaddexp(0, z) - z * t
+    return float(value.sum() / max(1, x.size if over_all else z.size))
+
+
+def sigmoid_focal(x: Array, y: Target, *, over_all: bool = False) -> float:
+    z, t = elements(x, y)
+    wrong = np.where(t == 1, sigmoid(-z), sigmoid(z))
+    value = np.where(t == 1, 0.25, 0.75) * wrong**2 * (np.logaddexp(0, z) - z * t)
+    return float(value.sum() / max(1, x.size if over_all else z.size))
+
+
+def asymmetric(x: Array, y: Target) -> float:
+    z, t = elements(x, y)
+    shifted = np.maximum(sigmoid(z) - 0.05, 0)
+    value = np.where(t == 1, sigmoid(-z) * np.logaddexp(0, -z), -(shifted**4) * np.log1p(-shifted))
+    return mean(value)

@@ -1,0 +1,93 @@
+"""Losses between student and teacher."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.edges.exact.common import Array, Target, huber, log_softmax, mean, unit
+
+
+def distilled(x: Array, t: Array, *, temperature: float = 4.0) -> float:
+    if not len(x):
+        return 0.0
+    log_p, log_q = log_softmax(x / temperature), log_softmax(t / temperature)
+    return float(temperature**2 * (np.exp(log_q) * (log_q - log_p)).sum(1).mean())
+
+
+def decoupled(x: Array, t: Array, labels: Target, *, temperature: float = 4.0) -> float:
+    """α 1, β 8."""
+    value = []
+    for z, u, label in zip(x / temperature, t / temperature, labels, strict=True):
+        of_pair = []
+        rest = []
+        for logits in (z, u):
+            others = np.delete(logits, label)
+            log_p = log_softmax(logits, 0)
+            of_pair.append(np.array([log_p[label], np.logaddexp.reduce(np.delete(log_p, label))]))
+            rest.append(log_softmax(others, 0))
+        target_class = (np.exp(of_pair[1]) * (of_pair[1] - of_pair[0])).sum()
+        value.append(target_class + 8 * (np.exp(rest[1]) * (rest[1] - rest[0])).sum())
+    return temperature**2 * mean(np.array(value))
+
+
+def correlated(x: Array, t: Array) -> float:
+    """DIST; where nothing varies there is no correlation."""
+    if not len(x):
+        return 0.0
+    p, q = np.exp(log_softmax(x)), np.exp(log_softmax(t))
+    total = 0.0
+    for a, b in ((p, q), (p.T, q.T)):
+        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+        total += 1 - mean((unit(a) * unit(b)).sum(1))
+    return total
+
+
+def squared(x: Array, t: Array) -> float:
+    return mean((x - t) ** 2)
+
+
+def cosine(x: Array, t: Array) -> float:
+    """Over the channels of each location."""
+    x, t = (np.moveaxis(a, 1, -1).reshape(-1, a.shape[1]) for a in (x, t))
+    return 1 - mean((unit(x) * unit(t)).sum(1)) if len(x) else 0.0
+
+
+def distances(x: Array, t: Array) -> float:
+    scaled = []
+    for points in (x, t):
+        d = np.linalg.norm(points[:, None] - points[None], axis=2)
+        pairs = d[~np.eye(len(d), dtype=bool)]
+        scaled.append(d / pairs.mean() if pairs.size and pairs.mean() else d)
+    return mean(huber(scaled[0] - scaled[1]))
+
+
+def angles(x: Array, t: Array) -> float:
+    cosines = []
+    for points in (x, t):
+        d = points[None] - points[:, None]
+        length = np.linalg.norm(d, axis=2, keepdims=True)
+        e = np.divide(d, length, out=np.zeros_like(d), where=length > 0)
+        cosines.append(np.einsum("jid,jkd->jik", e, e))
+    return mean(huber(cosines[0] - cosines[1]))
+
+
+def kernels(x: Array, t: Array) -> float:
+    if not len(x):
+        return 0.0
+    p, q = ((unit(points) @ unit(points).T + 1) / 2 for points in (x, t))
+    p, q = (k / np.maximum(k.sum(1, keepdims=True), 1e-300) for k in (p, q))
+    return mean(q * np.log((q + 1e-7) / (p + 1e-7)))
+
+
+def attention(x: Array, t: Array) -> float:
+    if not len(x):
+        return 0.0
+    ours, theirs = (unit((points**2).mean(1)) for points in (x, t))
+    return mean((ours - theirs) ** 2)
+
+
+def contrast(x: Array, t: Array, *, temperature: float = 0.07) -> float:
+    if not len(x):
+        return 0.0
+    scores = unit(x) @ unit(t).T / temperature
+    return -float(np.diag(log_softmax(scores)).mean() + np.diag(log_softmax(scores.T)).mean())

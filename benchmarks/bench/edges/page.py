@@ -1,0 +1,121 @@
+"""The page of the documentation, from what a run has stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from bench.edges.judge import Cell
+from bench.edges.matrix import SUBJECTS, Matrix
+from bench.edges.subject import COLUMNS
+from bench.metadata import of_versions
+from bench.tables import table
+
+OURS = "losses"
+
+INTRODUCTION = """# Edge inputs
+
+What each library makes of inputs at the edge of what a loss can be given. This page is written by `nox -s bench`;
+the [benchmark](benchmark.md) is its other half. Date: {date}.
+
+Every cell was run, each library in a process of its own. *ok*: value and gradient are finite, the value is right, and
+the gradient is not zero where it should not be. What is right is computed in float64 with NumPy, by the definition of
+that library where libraries differ (whether the mean counts ignored places, whether a Dice loss sums over the batch).
+In half precision a value may be off by 2 %, else by 0.01 %; all this on the CPU, while on a GPU some operations add up
+in float32, so float16 can do better there. Otherwise the cell says what happened:
+
+- *NaN*, *inf*: the value. *NaN gradient*, *inf gradient*, *zero gradient*: the gradient, where the value may be right.
+- *a for b*: the value is a, and b is right; *a for b to c*: right is anything in between.
+- *raises …*: the error. *without a graph*: a number that `backward()` refuses. *gives the number*: no tensor.
+- *no option*: the library's loss cannot be told to ignore a place, to weight a pair, or not to reduce; not counted.
+- *–*: the library has no such loss.
+
+An empty batch and one in which all is ignored are to cost 0. Logits of ±6e4 are near the end of float16; losses of
+wrong ones are larger than float16 can hold. *torch.compile*: `fullgraph=True`, traced but not translated to machine
+code. *mm\\** is whichever of mmdet, mmseg, mmpretrain and mmrazor has the loss; *PML* is pytorch-metric-learning. The
+value of the Hausdorff distances is not checked, as no two libraries define it alike. The numbers are in
+`benchmarks/results/edges.json`.
+
+Python {python}, {versions}. Peers: {peers}."""
+
+
+def render(matrix: Matrix) -> str:
+    """The page in Markdown."""
+    given = matrix.metadata
+    introduction = INTRODUCTION.format(
+        date=given["date"],
+        python=given["python"],
+        versions=of_versions(given["versions"]),
+        peers=of_versions(given["peers"]),
+    )
+    groups = dict.fromkeys(subject.group for subject in SUBJECTS.values())
+    parts = [
+        introduction,
+        "## Summary",
+        "How many are ok of those tried, by input and by library:",
+        summary(matrix),
+        *shortcomings(matrix),
+    ]
+    for group in groups:
+        parts += [f"## {group}", of_group(matrix, group)]
+    return "\n\n".join(parts) + "\n"
+
+
+def cells(matrix: Matrix) -> Iterator[tuple[str, str, str, Cell]]:
+    """Subject, input, library and cell of all that was tried."""
+    for subject, rows in matrix.cells.items():
+        for edge, row in rows.items():
+            for library, cell in row.items():
+                yield subject, edge, library, cell
+
+
+def summary(matrix: Matrix) -> str:
+    """A row for each kind of input, a column for each library."""
+    columns = list(dict.fromkeys(COLUMNS.values()))
+    tried: Counter[tuple[str, str]] = Counter()
+    fine: Counter[tuple[str, str]] = Counter()
+    for _, edge, library, cell in cells(matrix):
+        if cell.ok is not None:
+            for kind in (edge.partition(", ")[0], "all"):
+                tried[kind, COLUMNS[library]] += 1
+                fine[kind, COLUMNS[library]] += cell.ok
+    kinds = [kind for kind in dict.fromkeys(kind for kind, _ in tried) if kind != "all"]
+    rows = [
+        [kind, *(f"{fine[kind, c]}/{tried[kind, c]}" if tried[kind, c] else "–" for c in columns)]
+        for kind in (*kinds, "all")
+    ]
+    return table(["input", *columns], rows, left=1)
+
+
+def shortcomings(matrix: Matrix) -> list[str]:
+    """Where this library is not ok, in words."""
+    lines = [
+        f"- {subject}, {edge}: {cell.text}"
+        for subject, edge, library, cell in cells(matrix)
+        if library == OURS and cell.ok is False
+    ]
+    missing = sorted({library for _, _, library, cell in cells(matrix) if cell.text == "not installed"})
+    skipped = sum(cell.text == "not installed" for *_, cell in cells(matrix))
+    text = [
+        "## Where this library is not ok",
+        "\n".join(lines) or "Nowhere in this run.",
+    ]
+    if missing:
+        text.append(f"Not installed, {skipped} cells skipped: {', '.join(missing)}.")
+    return text
+
+
+def of_group(matrix: Matrix, group: str) -> str:
+    """The table of a group: a row for each loss and input."""
+    subjects = [subject for subject in SUBJECTS.values() if subject.group == group]
+    columns = [
+        column
+        for column in dict.fromkeys(COLUMNS.values())
+        if any(COLUMNS[library] == column for subject in subjects for library in subject.libraries)
+    ]
+    rows = []
+    for subject in subjects:
+        for number, (edge, row) in enumerate(matrix.cells[subject.name].items()):
+            shown = {COLUMNS[library]: cell.text for library, cell in row.items()}
+            rows.append(["" if number else f"**{subject.name}**", edge, *(shown.get(c, "–") for c in columns)])
+    return table(["loss", "input", *columns], rows, left=len(columns) + 2)

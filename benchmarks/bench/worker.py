@@ -1,0 +1,255 @@
+"""One case, in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+import bench.cases
+from bench import checks
+from bench.case import Case, Function, Inputs
+from bench.peers import Missing
+from bench.results import OURS, CaseResult, Contender
+from bench.stats import paired, spread
+from bench.timing import Clock, Step, clock_of, interleaved
+from losses_core import build_loss
+from losses_testkit.runs import leaves
+
+COMPILED_PEERS, NEAR = 2, 2.0
+"""How many peers of a case are compiled, and how much slower than the fastest they may be."""
+
+
+SETTLE = 3
+"""Calls after which a compiled function is to compile nothing more."""
+
+
+Tell = Callable[[str, Any], None]
+
+
+class Lock(Protocol):
+    """`multiprocessing`'s locks and semaphores."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *args: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is measured.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        compile: also under torch.compile.
+        seconds: for the rounds of one case in one mode.
+    """
+
+    device: str = "cpu"
+    compile: bool = True
+    seconds: float = 0.6
+
+
+class Turns:
+    """Whose turn it is: one process at a time is timed, and beside it another may compile.
+
+    Args:
+        timing: held while times are measured.
+        work: held while a processor is kept busy, timing included.
+        tell: is told what begins.
+    """
+
+    def __init__(self, timing: Lock, work: Lock, tell: Tell) -> None:
+        self.timing, self.work, self.tell = timing, work, tell
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        with self.timing, self.untimed(stage):
+            yield
+
+    @contextmanager
+    def untimed(self, stage: str) -> Iterator[None]:
+        with self.work:
+            self.tell("stage", stage)
+            start = sum(os.times()[:4])  # with that of the compilers it starts
+            yield
+            self.seconds[stage] = sum(os.times()[:4]) - start
+
+
+def measure(name: str, options: Options, turns: Turns, *, analyse: bool = True) -> CaseResult:
+    """Everything about one case; ``analyse``: also what is the same for all sizes."""
+    torch.set_num_threads(1)
+    quiet()
+    run = _Run(bench.cases.CASES[name], options)
+    with turns.timed("eager"):
+        run.check()
+        run.time_eager()
+    with turns.untimed("compile" if options.compile else "analyse"):
+        run.analyse(graphs=analyse)
+        if options.compile:
+            run.compile()
+    if options.compile and run.compiled:
+        with turns.timed("compiled"):
+            run.time_compiled()
+    run.result.seconds = turns.seconds
+    return run.result
+
+
+def quiet() -> None:
+    """No warnings: what peers warn of is theirs to mend, and that a peer cannot be compiled is in the results."""
+    warnings.simplefilter("ignore")
+    for name in ("torch", "torch._dynamo", "torch._inductor"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _Run:
+    def __init__(self, case: Case, options: Options) -> None:
+        self.case, self.options = case, options
+        self.clock: Clock = clock_of(options.device)
+        move = partial(torch.Tensor.to, device=options.device)
+        self.given = checks.replaced(case.inputs(torch.Generator().manual_seed(0)), move)
+        self.given.pred.requires_grad_()
+        torch.manual_seed(0)
+        self.functions: dict[str, Function] = {OURS: build_loss(dict(case.config)).to(options.device)}
+        self.compiled: dict[str, Function] = {}
+        shape = list(self.given.pred.shape)
+        self.result = CaseResult(case.name, case.package, dict(case.config), shape, case.elementwise)
+        contenders = self.result.contenders
+        contenders[OURS] = Contender("agrees")
+        for name, peer in case.peers.items():
+            contenders[name] = Contender("variant" if peer.variant else "agrees", peer.variant or "")
+            try:
+                made = peer.make()
+            except Missing:
+                contenders[name].state = "missing"
+                continue
+            self.functions[name] = made.to(options.device) if isinstance(made, torch.nn.Module) else made
+
+    def step(self, function: Function) -> tuple[Tensor, Tensor]:
+        return checks.step(function, self.given)
+
+    # ---------------------------------------------------------------------------------------------------------- eager
+
+    def check(self) -> None:
+        """Value and gradient of each, beside ours in float64."""
+        ours: Any = self.functions[OURS]
+        self._seeded(ours)  # what is made at the first call
+        for name, function in self.functions.items():
+            share = self.case.peers[name].share if name != OURS else None
+            if share:
+                self._seeded(function)
+                share(ours, function)
+        torch.manual_seed(0)
+        self.truth = truth = checks.exact(ours, self.given)
+        for name, function in list(self.functions.items()):
+            contender = self.result.contenders[name]
+            try:
+                errors = checks.distance(self._seeded(function), truth)
+            except Exception as error:  # a peer may fail in any way
+                contender.state, contender.note = "fails", described(error)
+                del self.functions[name]
+                continue
+            contender.value_error, contender.gradient_error = errors
+            if contender.state == "agrees" and not checks.agrees(errors):
+                contender.state = "disagrees"
+
+    def _seeded(self, function: Function) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        return self.step(function)
+
+    def time_eager(self) -> None:
+        steps: dict[str, Step] = {name: partial(self.step, function) for name, function in self.functions.items()}
+        samples = interleaved(steps | {"floor": floor(self.given)}, self.clock, self.options.seconds)
+        result = self.result
+        result.rounds = len(samples[OURS])
+        result.floor_ms, result.over_floor = spread(samples["floor"]), paired(samples[OURS], samples["floor"])
+        for name in self.functions:
+            contender = result.contenders[name]
+            contender.eager_ms, contender.eager_ratio = spread(samples[name]), paired(samples[OURS], samples[name])
+
+    # -------------------------------------------------------------------------------------------------------- compiled
+
+    def analyse(self, *, graphs: bool) -> None:
+        """Memory and syncs of each, and graphs."""
+        pred = self.given.pred
+        for name, function in self.functions.items():
+            contender = self.result.contenders[name]
+            contender.saved = checks.saved_bytes(function, self.given) / (pred.numel() * pred.element_size())
+            contender.syncs = checks.syncs(function, self.given)
+            if not graphs:
+                continue
+            try:
+                contender.recompilations, contender.breaks = checks.recompilations(function, self.given), 0
+            except Exception as error:
+                contender.compiled_note = described(error)
+                with suppress(Exception):
+                    contender.breaks = checks.graph_breaks(function, self.given)
+
+    def compile(self) -> None:
+        """Compile ours and the fastest peers, and hold what comes out against float64."""
+        # a state has moved on since then, and compiled code draws other numbers
+        drawn = any(peer.share for peer in self.case.peers.values())
+        for name in [OURS, *self._fastest()]:
+            contender = self.result.contenders[name]
+            if contender.breaks:
+                continue
+            contender.compiled_note = ""
+            compiled = torch.compile(self.functions[name], fullgraph=True)
+            try:
+                for _ in range(SETTLE):
+                    self.step(compiled)
+                errors = checks.distance(self._seeded(compiled), self.truth)
+            except Exception as error:
+                contender.compiled_note = described(error)
+                continue
+            if contender.state == "agrees" and not (drawn or checks.agrees(errors)):
+                contender.compiled_note = f"compiled to other numbers: {errors[0]:.0e}, {errors[1]:.0e}"
+                continue
+            self.compiled[name] = compiled
+
+    def _fastest(self) -> list[str]:
+        """The peers to compile: those that agree, or else the variants, by their eager time."""
+        contenders = self.result.contenders
+        timed = [name for name in self.functions if name != OURS and contenders[name].state != "disagrees"]
+        found = [name for name in timed if contenders[name].state == "agrees"] or timed
+        times = {name: time.median for name in found if (time := contenders[name].eager_ms)}
+        best = min(times.values(), default=0)
+        return sorted((n for n in times if times[n] <= NEAR * best), key=times.__getitem__)[:COMPILED_PEERS]
+
+    def time_compiled(self) -> None:
+        result, contenders = self.result, self.result.contenders
+        steps: dict[str, Step] = {name: partial(self.step, function) for name, function in self.compiled.items()}
+        best = result.fastest()
+        for name in {OURS, best, *self.compiled} - {None}:
+            steps[f"{name} eager"] = partial(self.step, self.functions[str(name)])
+        samples = interleaved(steps, self.clock, self.options.seconds)
+        result.compiled_rounds = len(samples[next(iter(self.compiled))])
+        for name in self.compiled:
+            contenders[name].compiled_ms = spread(samples[name])
+            contenders[name].compiled_over_eager = paired(samples[name], samples[f"{name} eager"])
+            if OURS in self.compiled:
+                contenders[name].compiled_ratio = paired(samples[OURS], samples[name])
+        if best and OURS in self.compiled:
+            result.compiled_over_eager_peer = paired(samples[OURS], samples[f"{best} eager"])
+
+
+def floor(given: Inputs) -> Step:
+    """A copy that moves as many bytes as a step must: pred and target are read once, a gradient is written."""
+    tensors = [given.pred, *leaves([given.pred, given.target, dict(given.call)])]
+    number = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors) // 8)
+    source, destination = (torch.zeros(number, dtype=torch.float32, device=given.pred.device) for _ in range(2))
+    return lambda: destination.copy_(source)  # a copy moves its bytes twice
+
+
+def described(error: BaseException) -> str:
+    """The name of the error and the first line of its text."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

@@ -1,0 +1,88 @@
+"""On the host the gradient is found together with the value, as one pass over the inputs serves both."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses_core.utils import host
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.precision import without_autocast
+from losses_core.utils.weight_reduce import Unreduced, total_mass
+
+
+@dataclasses.dataclass(frozen=True)
+class Summed(Deferred):
+    """A loss on the host whose sum has a shorter way than its elements.
+
+    Attributes:
+        x: predictions, which give precision and batch size.
+        elements: computes the elements, by the operations that are right on any device.
+        times: computes a number times their sum.
+        number: how many elements there are, where ``mask`` leaves none out.
+        mask: where an element counts.
+    """
+
+    x: Tensor
+    elements: Callable[[], Tensor]
+    times: Callable[[float], Tensor]
+    number: int
+    mask: Tensor | None = None
+
+    @property
+    def summable(self) -> bool:
+        return True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    def unreduced(self) -> Unreduced:
+        return Unreduced(self.elements(), self.mask)
+
+    def mass(self) -> float | Tensor:
+        return self.number if self.mask is None else total_mass(self.mask, self.mask)
+
+    def total(self, scale: float | Tensor) -> Tensor:
+        factor = scale.item() if isinstance(scale, Tensor) else scale
+        # the elements are asked for where autocast is off, the sum after that
+        with full_products():
+            return self.times(factor)
+
+
+def full_products() -> contextlib.AbstractContextManager[Any]:
+    """A context in which products of matrices have all their digits: a backward may run under autocast."""
+    return without_autocast("cpu") if torch.is_autocast_enabled("cpu") else contextlib.nullcontext()
+
+
+def wanted(x: Tensor) -> bool:
+    """Whether a gradient with respect to ``x`` may be asked for."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def number(value: float, x: Tensor) -> Tensor:
+    """A 0-d tensor in the precision of ``x``."""
+    return torch.scalar_tensor(value, dtype=x.dtype)
+
+
+def handed_on(slope: Tensor, grad: Tensor) -> Tensor:
+    """``slope`` times the 0-d ``grad``: the very tensor where that is 1, as in most training steps.
+
+    Whoever writes into it and goes back through the same graph once more is told so by autograd, which keeps it.
+    """
+    return slope if host.on_host(grad) and grad.item() == 1 else slope * grad
+
+
+def recorded(loss: Callable[[Tensor], Tensor], x: Tensor, scale: Tensor | float) -> Tensor:
+    """The gradient of ``scale`` times a sum, in operations that are recorded: for a double backward."""
+    (gradient,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
+    return gradient * scale

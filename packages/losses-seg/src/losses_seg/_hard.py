@@ -1,0 +1,208 @@
+"""The losses of hard pixels on the host: in one pass that keeps the gradient, in parts that stay in a cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses_core.utils import host
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_seg._blocks import activate, blocks, indices, places
+from losses_seg._mining import Rule
+from losses_seg._targets import held, hide
+
+_SOUND = 1e-30
+"""A probability above it has a logarithm in full precision; below it, it may have underflowed."""
+
+
+class Hard(NamedTuple):
+    """The hard pixels of a batch.
+
+    Attributes:
+        loss: of each place, times its weight; 0 where it is not kept.
+        mass: the weight of each place; 0 where it is not kept.
+        gap: the derivative of the loss at each logit: p - 1 at the truth, and p elsewhere, times the weight.
+        labels: for several classes (N,1,*S), int64, 0 where ignored.
+        class_weight: (C,).
+    """
+
+    loss: Tensor
+    mass: Tensor
+    gap: Tensor
+    labels: Tensor | None = None
+    class_weight: Tensor | None = None
+
+
+class HardPixels(Deferred):
+    """The loss of `Hard` pixels of the logits ``x``."""
+
+    def __init__(self, x: Tensor, found: Hard) -> None:
+        self.x, self.found = x, found
+
+    @property
+    def summable(self) -> bool:
+        return True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    def unreduced(self) -> Unreduced:
+        return Unreduced(_OfHard.apply(self.x, self.found, None)[0], self.found.mass)
+
+    def total(self, scale: float | Tensor) -> Tensor:
+        return _OfHard.apply(self.x, self.found, scale)[0]  # type: ignore[no-any-return]
+
+    def mass(self) -> float | Tensor:
+        return total_mass(self.found.loss, self.found.mass)
+
+
+@torch.no_grad()
+def hard_labels(
+    x: Tensor, labels: Tensor, skip: Tensor | None, class_weight: Tensor | None, ignore_index: int, by: Rule
+) -> Hard:
+    """-w log p of the label where it is hard.
+
+    Args:
+        x: logits (N,C,*S), not empty.
+        labels: (N,*S).
+        skip: bool (N,*S), true where a pixel is left out as well.
+        class_weight: (C,).
+        ignore_index: label whose pixels are left out.
+        by: which are hard.
+    """
+    logits = x.flatten(2).contiguous()
+    n, c, pixels = logits.shape
+    hidden = held(labels.flatten(1), ignore_index)
+    safe = indices(labels, hidden, logits)
+    if skip is not None:
+        hidden = skip.flatten(1) if hidden is None else hidden | skip.flatten(1)
+    gap, loss = torch.empty(logits.shape, dtype=x.dtype), torch.empty(n, 1, pixels, dtype=x.dtype)
+    pixel, masks = torch.arange(pixels), [] if hidden is None else [hidden.unsqueeze(1)]
+    for images, start, (part, p, value, given, *mask) in blocks(logits, gap, loss, safe.unsqueeze(1), *masks):
+        activate(part, mask[0] if mask else None, p, softmax=True)
+        place = places(given, pixel, start, c).flatten()
+        at_label = gap[images].view(-1).index_select(0, place)
+        for ignored in mask:
+            at_label.masked_fill_(ignored.flatten(), 1)
+        gap[images].view(-1).scatter_(0, place, at_label - 1)
+        value.copy_(at_label.log().neg_().view_as(value))
+        if not at_label.amin().item() > _SOUND:  # so that NaN counts as unsound
+            exact = -F.log_softmax(part, 1).gather(1, given)
+            value.copy_(torch.where(at_label.view_as(value) > _SOUND, value, exact))
+    mass = _easy(loss.view(-1), None if hidden is None else hidden.flatten(), by).neg_().add_(1).view_as(loss)
+    if class_weight is not None:
+        mass.mul_(class_weight.index_select(0, safe.flatten()).view_as(mass))
+        loss.masked_fill_(mass == 0, 0)
+    loss.mul_(mass)
+    gap.mul_(mass)
+    shape = labels.shape
+    return Hard(loss.view(shape), mass.view(shape), gap.view(x.shape), safe.view(shape).unsqueeze(1), class_weight)
+
+
+@torch.no_grad()
+def hard_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by: Rule) -> Hard | None:
+    """Binary cross-entropy where it is hard; None if a target is neither 0 nor 1.
+
+    Args:
+        x: logits of any shape, not empty.
+        t: of the shape of ``x``.
+        skip: bool of the shape of ``x``, true where an element is left out as well.
+        ignore_index: value whose elements are left out.
+        by: which are hard.
+    """
+    row = 1, 1, x.numel()
+    loss, gap = torch.empty(row, dtype=x.dtype), torch.empty(row, dtype=x.dtype)
+    skips = [] if skip is None else [skip.reshape(row)]
+    masks: list[Tensor | None] = []
+    parts: list[Tensor] = []
+    for _, _, (logits, given, value, slope, *skipped) in blocks(x.reshape(row), t.reshape(row), loss, gap, *skips):
+        ignored = held(given, ignore_index)
+        for more in skipped:
+            ignored = more if ignored is None else ignored | more
+        masks.append(ignored)
+        parts.append(value)
+        truth = hide(given.to(x.dtype), ignored)
+        if torch.addcmul(truth, truth, truth, value=-1).abs_().amax().item() != 0:
+            return None
+        # against the truth: the loss is its softplus
+        sign = truth.mul_(-2).add_(1) if truth is not given else 1 - 2 * truth
+        against = hide(logits * sign, ignored)
+        value.copy_(F.softplus(against))
+        torch.mul(against.sigmoid_(), sign, out=slope)
+    hidden = None
+    if any(mask is not None for mask in masks):
+        hidden = torch.cat([_whole(mask, part) for mask, part in zip(masks, parts, strict=True)])
+    mass = _easy(loss.view(-1), hidden, by).neg_().add_(1).view(row)
+    loss.mul_(mass)
+    gap.mul_(mass)
+    return Hard(loss.view(x.shape), mass.view(x.shape), gap.view(x.shape))
+
+
+def _whole(mask: Tensor | None, part: Tensor) -> Tensor:
+    return torch.zeros(part.numel(), dtype=torch.bool) if mask is None else mask.flatten()
+
+
+def _easy(loss: Tensor, hidden: Tensor | None, by: Rule) -> Tensor:
+    """1 where a loss is left out, else 0; (P,), as are ``loss`` and what is ignored. A NaN is kept and seen."""
+    easy = torch.empty_like(loss)
+    torch.le(loss, by.floor, out=easy)  # by way of a bool tensor it takes five times as long
+    if hidden is not None:
+        easy.masked_fill_(hidden, 1)
+    valid = loss.numel() - (0 if hidden is None else int(hidden.sum().item()))
+    wanted = by.min_kept if isinstance(by.min_kept, int) else math.ceil(by.min_kept * valid)
+    if loss.numel() - torch.count_nonzero(easy).item() >= wanted:
+        return easy
+    if wanted >= valid:
+        return easy.zero_() if hidden is None else easy.copy_(hidden)
+    own = hide(loss, hidden, -torch.inf)
+    limit = own.topk(wanted, sorted=False).values.amin()
+    return torch.lt(own, limit, out=easy)
+
+
+class _OfHard(host.HostFunction):
+    """The loss, and the gap, which is its gradient and all that is kept.
+
+    The gap is a second output, so that a double backward finds its derivative in the graph.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, found: Hard, scale: float | Tensor | None) -> tuple[Tensor, Tensor]:
+        ctx.scale = scale
+        ctx.save_for_backward(found.gap, found.labels, found.class_weight)
+        ctx.set_materialize_grads(False)
+        return found.loss if scale is None else found.loss.sum() * scale, found.gap
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_gap: Tensor | None) -> tuple[Tensor | None, None, None]:
+        gap, labels, class_weight = ctx.saved_tensors
+        total = None
+        if grad is not None:
+            grad = grad * ctx.scale if ctx.scale is not None else grad if labels is None else grad.unsqueeze(1)
+            total = gap * grad
+        if grad_gap is not None:
+            if labels is None:
+                # the gap is ± the probability of the wrong answer
+                wrong = gap.abs()
+                of_gap = wrong * (1 - wrong) * grad_gap
+            else:
+                of_gap = _of_label_gap(gap, labels, class_weight, grad_gap)
+            total = of_gap if total is None else total + of_gap
+        return total, None, None
+
+
+def _of_label_gap(gap: Tensor, labels: Tensor, class_weight: Tensor | None, grad: Tensor) -> Tensor:
+    """Back from the gap to the probabilities: certain where nothing is kept, where the derivative is 0 too."""
+    weight = 1 if class_weight is None else class_weight[labels]
+    p = gap if class_weight is None else gap / class_weight[labels].masked_fill(class_weight[labels] == 0, 1)
+    p = p.scatter_add(1, labels, torch.ones_like(labels, dtype=gap.dtype))
+    return weight * p * (grad - (p * grad).sum(1, keepdim=True))

@@ -1,0 +1,264 @@
+"""The benchmark's own logic: what is made of samples, what is counted, and that nothing is left out."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench import checks, page, timing
+from bench.__main__ import PAGES, RESULTS, arguments, chosen
+from bench.case import Inputs
+from bench.cases import CASES
+from bench.peers import WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES, Missing, load
+from bench.results import OURS, CaseResult, Contender, Report
+from bench.run import facts_needed, share_facts
+from bench.stats import Spread, geometric_mean, paired, spread, standing
+from bench.tables import table
+from bench.worker import floor
+from losses_core import LOSSES, build_loss
+
+
+def test_every_registered_loss_has_a_case() -> None:
+    names = {LOSSES.name_of(LOSSES.get(name)) for name in LOSSES}
+    assert page.uncovered(names) == []
+    for case in CASES.values():
+        build_loss(dict(case.config))
+
+
+def test_every_peer_is_pinned(root: Path) -> None:
+    pinned = re.findall(r"^([\w-]+)==", (root / "constraints.txt").read_text(), re.MULTILINE)
+    assert {*WITH_DEPENDENCIES, *WITHOUT_DEPENDENCIES} <= set(pinned)
+
+
+def test_a_library_that_is_not_there_is_missing() -> None:
+    with pytest.raises(Missing):
+        load("no_such_library.losses:Loss")
+
+
+# ------------------------------------------------------------------------------------------------------------- samples
+
+
+def test_ratios_are_of_one_round() -> None:
+    """A machine that is twice as slow for half of the rounds changes no ratio."""
+    ours, theirs = [1.0, 1.0, 2.0, 2.0], [2.0, 2.0, 4.0, 4.0]
+    assert paired(ours, theirs) == Spread(0.5, 0.5, 0.5)
+    assert spread([3.0]) == Spread(3, 3, 3)
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3, 2, 4)
+    assert geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2)
+    assert geometric_mean([]) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kind"),
+    [
+        (Spread(0.5, 0.4, 0.6), "faster"),
+        (Spread(0.97, 0.96, 0.98), "equal"),
+        (Spread(0.8, 0.5, 1.1), "equal"),
+        (Spread(1.5, 0.9, 2.0), "equal"),
+        (Spread(1.04, 1.03, 1.05), "equal"),
+        (Spread(1.2, 1.1, 1.3), "slower"),
+    ],
+)
+def test_standing(ratio: Spread, kind: str) -> None:
+    assert standing(ratio) == kind
+
+
+def test_rounds_rotate() -> None:
+    calls: list[str] = []
+    steps: dict[str, Callable[[], object]] = {name: lambda name=name: calls.append(name) for name in "abc"}
+
+    def clock(step: timing.Step, loops: int) -> float:
+        step()
+        return timing.SHORTEST / loops
+
+    samples = timing.interleaved(steps, clock, seconds=0)
+    assert {name: len(of_name) for name, of_name in samples.items()} == dict.fromkeys("abc", timing.FEWEST)
+    rounds = "".join(calls[6:])  # after two calls of each for warming up
+    assert rounds == "abc" + "bca" + "cab" + "abc" + "bca"
+
+
+# ---------------------------------------------------------------------------------------------------------- the checks
+
+
+def scaled(pred: Tensor, target: Tensor) -> Tensor:
+    return (pred * target).sum()
+
+
+@pytest.fixture
+def given() -> Inputs:
+    generator = torch.Generator().manual_seed(0)
+    return Inputs(torch.randn(4, 3, generator=generator).requires_grad_(), torch.randn(4, 3, generator=generator))
+
+
+def test_agreement(given: Inputs) -> None:
+    truth = checks.step(scaled, checks.replaced(given, lambda t: t.detach().double().requires_grad_()))
+    assert checks.agrees(checks.distance(checks.step(scaled, given), truth))
+    found = checks.step(scaled, given)
+    for wrong in (1.02, math.nan):
+        assert not checks.agrees(checks.distance((found[0] * wrong, found[1]), truth))
+        assert not checks.agrees(checks.distance((found[0], found[1] * wrong), truth))
+
+
+class _Keeps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, hidden: Tensor) -> Tensor:
+        ctx.save_for_backward(x, x[1:], x.flatten() > 0)
+        ctx.hidden = {"list": [hidden]}
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return grad.expand(4, 3), None
+
+
+def test_saved_bytes_are_of_storages_and_of_attributes(given: Inputs) -> None:
+    hidden = torch.zeros(5)
+    apply: Callable[..., Tensor] = _Keeps.apply
+    # 12 floats once, however many views; a bool of each; and what is kept past the hooks
+    assert checks.saved_bytes(lambda pred, target: apply(pred, hidden), given) == 12 * 4 + 12 + 5 * 4
+    assert checks.saved_bytes(scaled, given) == 12 * 4  # the target: pred is not needed for the gradient in pred
+
+
+def test_syncs(given: Inputs) -> None:
+    def waits(pred: Tensor, target: Tensor) -> Tensor:
+        pred.detach().numpy()
+        return pred[target > 0].sum() * float(target.sum().item())
+
+    assert checks.syncs(scaled, given) == 0
+    assert checks.syncs(waits, given) == 4  # the backward of a mask counts too
+
+
+def test_other_batch_sizes() -> None:
+    images = Inputs(
+        torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64), {"weight": torch.zeros(2), "other": torch.ones(3)}
+    )
+    cut = checks.resized(images, 5)
+    assert cut.pred.shape == (5, 3, 32, 32)
+    assert cut.target.shape == (5, 32, 32)
+    assert [cut.call[name].shape for name in ("weight", "other")] == [(5,), (3,)]
+
+
+def test_recompilations_and_breaks_of_a_compiled_function(given: Inputs) -> None:
+    def broken(pred: Tensor, target: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return (pred * target).sum()
+
+    class Counts(torch.nn.Module):
+        number = 0
+
+        def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+            self.number += 1
+            return (pred * target).sum() * self.number
+
+    assert checks.recompilations(scaled, given) == 0
+    assert checks.recompilations(Counts(), given) > 0
+    assert checks.graph_breaks(scaled, given) == 0
+    assert checks.graph_breaks(broken, given) == 1
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        checks.recompilations(broken, given)
+
+
+def test_floor_moves_what_must_move() -> None:
+    given = Inputs(torch.zeros(10, 4), torch.zeros(10, dtype=torch.long))
+    copied = floor(given)()
+    assert isinstance(copied, Tensor)
+    # read: 40 floats and 10 labels; written: 40 floats; a copy both reads and writes each of its bytes
+    assert 2 * copied.numel() * 4 == (40 + 40) * 4 + 10 * 8
+
+
+# --------------------------------------------------------------------------------------------------- results and pages
+
+
+def contender(ms: float, ratio: float, **more: Any) -> Contender:
+    return Contender("agrees", eager_ms=Spread(ms, ms, ms), eager_ratio=Spread(ratio, ratio, ratio), **more)
+
+
+@pytest.fixture
+def report() -> Report:
+    cases = []
+    for name, ms in (("ce_4x19x256", 1.0), ("ce_256x1000", 4.0)):
+        case = CaseResult(name, "losses-cls", {"type": "CrossEntropyLoss"}, [4, 19], False, floor_ms=Spread(1, 1, 1))
+        case.contenders = {
+            OURS: contender(ms, 1.0, saved=1.0, syncs=0),
+            "torch": contender(2.0, ms / 2.0, saved=2.0, syncs=3),
+            "quick": Contender("variant", "computes less", eager_ms=Spread(0.1, 0.1, 0.1)),
+            "wrong": Contender("disagrees", value_error=0.5, gradient_error=0.25, eager_ms=Spread(0.1, 0.1, 0.1)),
+            "absent": Contender("missing"),
+        }
+        case.over_floor = Spread(ms, ms, ms)
+        cases.append(case)
+    first = cases[0].contenders
+    first[OURS].breaks, first[OURS].recompilations, first["torch"].breaks = 0, 0, 2
+    metadata = {
+        "date": "2030-01-02",
+        "device": "cpu",
+        "machine": "x86-64",
+        "cores": 2,
+        "compiled": False,
+        "allocator": {"MALLOC_X_": "0"},
+        "python": "3.11",
+        "versions": {"torch": "2"},
+        "peers": {"kornia": "1"},
+    }
+    return Report(metadata, cases)
+
+
+def test_the_fastest_peer_is_one_that_agrees(report: Report) -> None:
+    assert report.cases[0].fastest() == "torch"
+    assert report.cases[0].fastest(compiled=True) is None
+
+
+def test_what_is_counted_at_one_size_counts_for_the_others(report: Report) -> None:
+    share_facts(report.cases)
+    assert report.cases[1].contenders["torch"].breaks == 2
+    needed = facts_needed(["giou_200k", "giou_300", "iou_300"])
+    assert needed == {"giou_200k": True, "giou_300": False, "iou_300": True}
+
+
+def test_a_report_is_read_as_it_was_written(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path / "new" / "report.json")
+    assert Report.read(tmp_path / "new" / "report.json") == report
+
+
+def test_page(report: Report) -> None:
+    text = page.render(report)
+    assert "| `ce_4x19x256` | 1 | torch | 2 | 0.50 (0.50–0.50) | 1 |" in text
+    assert "| `ce_4x19x256` | 1 / 2 | 0 / 2 | 0 / – | 0 / 3 |" in text
+    assert "fastest peer, **slower**: `ce_256x1000` 2.00" in text
+    assert "| eager: this library / fastest peer | 1.00 | 1.00 | 1 | 0 | 1 |" in text
+    assert "| `ce_4x19x256` | quick | computes less | 0.1 | – |" in text
+    assert "- `ce_4x19x256`, wrong: does not agree (value 5e-01, gradient 2e-01)" in text
+    assert "2 comparisons skipped: absent" in text
+
+
+def test_table() -> None:
+    assert table(["a", "b"], [["x|y", "1"]], left=1) == "| a | b |\n| --- | --: |\n| x\\|y | 1 |"
+
+
+def test_options() -> None:
+    assert chosen("giou_*") == chosen("giou") == ["giou_200k", "giou_300"]
+    assert chosen(None) == list(CASES)
+    assert chosen("nothing like it") == []
+    assert not arguments([]).render
+
+
+@pytest.mark.parametrize("name", ["benchmark.md", "edge-inputs.md"])
+def test_links_of_the_pages(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (PAGES / name).read_text())
+    assert links
+    assert [link for link in links if not (PAGES / link).exists()] == []
+
+
+def test_links_of_the_readme(root: Path) -> None:
+    folder = root / "benchmarks"
+    links = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text())
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_the_page_is_that_of_the_numbers() -> None:
+    assert page.render(Report.read(RESULTS / "benchmark.json")) == (PAGES / "benchmark.md").read_text()
