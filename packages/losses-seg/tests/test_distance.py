@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from losses_core.errors import InputError
+from losses_core.utils import host
 from losses_seg import _distance
 from losses_seg.functional import distance_transform
 
@@ -73,7 +74,7 @@ def test_equals_scipy(name, spacing):
 @pytest.mark.parametrize("name", [name for name in MASKS if name != "long line"])
 def test_the_path_without_loops_equals_scipy(name, monkeypatch):
     """It is the one of other devices, of ``torch.func`` and of compiled code."""
-    monkeypatch.setattr(_distance, "_transforms_active", lambda: True)
+    monkeypatch.setattr(host, "on_host", lambda *_: False)
     monkeypatch.setattr(_distance, "_lower_", None)
     monkeypatch.setattr(_distance, "_CUBE", 1 << 20)  # several parts
     mask = MASKS[name]

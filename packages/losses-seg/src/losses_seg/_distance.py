@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils import checks
-
-# torch's own check; where a future torch lacks it, the loops that read values are never taken
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+from losses_core.utils import checks, host
 
 _CHUNK = 1 << 18  # elements that are handled together: 1 MiB of float32
 _PART = 1 << 17  # elements of an intermediate that fits the cache of a CPU core
@@ -54,8 +51,18 @@ def squared_distance(
     """Squared distance of each element of (N,*S) to the nearest true one of its image; inf where there is none."""
     if source.ndim < 2:
         raise InputError(f"expected a mask of shape (N, *S), with one or more spatial axes; got {tuple(source.shape)}.")
+    steps = _steps(spacing, source.ndim - 1)
+    if host.compiling_for_host(source):
+        from losses_seg import _opaque  # registering an operator takes milliseconds
+
+        result: Tensor = _opaque.squared_distance_on_host(source, steps, dtype)
+        return result
+    return squared_steps(source, steps, dtype)
+
+
+def squared_steps(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """The same with one step per axis."""
     size, *shape = source.shape
-    steps = _steps(spacing, len(shape))
     # equal steps are left to the end: squares of whole numbers of elements are exact
     scale = steps[0] if min(steps) == max(steps) else 1.0
     steps = [step / scale for step in steps]
@@ -125,7 +132,7 @@ def _next_axis(f: Tensor, weight: float, whole: bool) -> Tensor:
     if torch.compiler.is_compiling():
         return _product(f, weight)
     length = f.shape[1]
-    if f.device.type != "cpu" or _transforms_active():
+    if not host.on_host(f):
         rows, columns = max(1, _CUBE // max(1, length * length * f.shape[2])), max(1, _CUBE // (length * length))
         parts = [torch.cat([_product(c, weight) for c in b.split(columns, 2)], 2) for b in f.split(rows)]
         return torch.cat(parts)

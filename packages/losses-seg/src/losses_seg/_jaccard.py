@@ -127,8 +127,13 @@ def _jaccard(
         # each rank ranks the errors of all and takes what concerns its own: nothing travels in the backward
         key, start = ranks.rows(key)
         truth = None if truth is None else ranks.rows(truth)[0]
-    if host.on_host(key) and key.numel() and (truth is None or not truth.is_floating_point()):
-        increase, constant, true = rank(key, truth, per_image, wanted)
+    if _ranked_on_host(key, truth):
+        if host.on_host(key):
+            increase, constant, true = rank(key, truth, per_image, wanted)
+        else:
+            from losses_seg import _opaque  # registering an operator takes milliseconds
+
+            increase, constant, true = _opaque.rank_on_host(key, truth, per_image, *wanted)
         if ranks is not None:
             increase = increase[start : start + n]
         return increase, constant, true
@@ -141,6 +146,12 @@ def _jaccard(
     if ranks is not None:
         increase = increase.index_select(1, start + torch.arange(n, device=key.device))
     return increase.transpose(0, 1).contiguous(), constant, true
+
+
+def _ranked_on_host(key: Tensor, truth: Tensor | None) -> bool:
+    if truth is not None and truth.is_floating_point():
+        return False
+    return host.compiling_for_host(key) or (host.on_host(key) and key.numel() > 0)
 
 
 def _by_row(key: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

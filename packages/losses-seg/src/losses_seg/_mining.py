@@ -12,6 +12,7 @@ from torch import Tensor
 
 from losses_core.distributed import group_name
 from losses_core.errors import InputError
+from losses_core.utils import host
 from losses_core.utils.autograd import Function
 from losses_seg._ranks import Ranks
 from losses_seg._targets import holds, safe_labels
@@ -44,14 +45,32 @@ def hardest(loss: Tensor, valid: Tensor, by: Rule) -> Tensor:
     The one step in which all elements of a batch meet. Its shapes do not depend on what they hold.
     """
     own = torch.where(valid, loss, -torch.inf).flatten()
-    if by.ranks is None:
+    if by.ranks is None and host.on_host(own):
+        return limit_on_host(own, by.floor, by.min_kept)
+    compiling = host.compiling_for_host(own)
+    if by.ranks is None and not compiling:
         return kth_largest(own, by.min_kept)
     from losses_seg import _opaque  # registering an operator takes milliseconds
 
     part = by.min_kept if isinstance(by.min_kept, float) else None
     number = by.min_kept if isinstance(by.min_kept, int) else None
-    limit: Tensor = _opaque.kth_largest_of_all(own, number, part, group_name(by.ranks.group))
+    limit: Tensor
+    if by.ranks is None:
+        limit = _opaque.hardest_on_host(own, by.floor, number, part)
+        return limit
+    limit = _opaque.kth_largest_of_all(own, number, part, group_name(by.ranks.group))
     return limit
+
+
+def limit_on_host(own: Tensor, floor: float, min_kept: int | float) -> Tensor:
+    """The K-th largest of a row where that decides anything; inf where K are above the floor without it."""
+    valid = int((own != -torch.inf).sum().item())
+    wanted = min_kept if isinstance(min_kept, int) else math.ceil(min_kept * valid)
+    if wanted >= valid:
+        return own.new_full((), -torch.inf)
+    if int((own > floor).sum().item()) >= wanted:
+        return own.new_full((), torch.inf)
+    return own.topk(wanted, sorted=False).values.amin()
 
 
 def kth_largest(loss: Tensor, min_kept: int | float) -> Tensor:

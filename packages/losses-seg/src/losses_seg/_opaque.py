@@ -1,14 +1,69 @@
-"""Operators that a compiler does not look into."""
+"""Operators that a compiler does not look into: on the CPU those that look at values to do less, as in eager mode."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from losses_core.distributed import gather_cat, named_group
-from losses_seg._mining import kth_largest
+from losses_seg._distance import squared_steps
+from losses_seg._mining import kth_largest, limit_on_host
+from losses_seg._ranking import Wanted, rank
+
+
+@torch.library.custom_op(
+    "losses_seg::rank_on_host",
+    mutates_args=(),
+    schema="(Tensor key, Tensor? truth, bool per_image, bool present, int[]? ids) -> (Tensor, Tensor, Tensor)",
+)
+def rank_on_host(
+    key: Tensor, truth: Tensor | None, per_image: bool, present: bool, ids: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`losses_seg._ranking.rank`."""
+    return rank(key, truth, per_image, Wanted(present, ids))
+
+
+@rank_on_host.register_fake
+def _(
+    key: Tensor, truth: Tensor | None, per_image: bool, present: bool, ids: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if key.dtype == torch.int64 else torch.float32
+    increase = torch.empty_like(key, dtype=dtype, memory_format=torch.contiguous_format)
+    sums = increase.new_empty(key.shape[:2] if per_image else key.shape[1:2])
+    return increase, sums, torch.empty_like(sums)
+
+
+@torch.library.custom_op(
+    "losses_seg::hardest_on_host",
+    mutates_args=(),
+    schema="(Tensor own, float floor, int? number, float? part) -> Tensor",
+)
+def hardest_on_host(own: Tensor, floor: float, number: int | None, part: float | None) -> Tensor:
+    """`losses_seg._mining.limit_on_host`; exactly one of ``number`` and ``part`` is given."""
+    return limit_on_host(own, floor, cast("int | float", part if number is None else number))
+
+
+@hardest_on_host.register_fake
+def _(own: Tensor, floor: float, number: int | None, part: float | None) -> Tensor:
+    return own.new_empty(())
+
+
+@torch.library.custom_op(
+    "losses_seg::squared_distance_on_host",
+    mutates_args=(),
+    schema="(Tensor source, float[] steps, ScalarType dtype) -> Tensor",
+)
+def squared_distance_on_host(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """`losses_seg._distance.squared_steps`."""
+    return squared_steps(source, steps, dtype)
+
+
+@squared_distance_on_host.register_fake
+def _(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(source, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("losses_seg::sort_rows", mutates_args=(), schema="(Tensor key) -> (Tensor, Tensor)")

@@ -42,7 +42,7 @@ def cross_entropy(
         return soft_cross_entropy(pred, target, class_weight=class_weight)
     target = checks.index("target", target)
     if torch.compiler.is_compiling():
-        return _Traced.apply(pred, target, class_weight, ignore_index, label_smoothing)  # type: ignore[no-any-return]
+        return _Traced.apply(pred, target, class_weight, ignore_index, label_smoothing)[0]  # type: ignore[no-any-return]
     value, _ = _CrossEntropy.apply(pred, target, class_weight, ignore_index, label_smoothing)
     return value  # type: ignore[no-any-return]
 
@@ -80,22 +80,36 @@ class _CrossEntropy(Function):
 
 
 class _Traced(Function):
-    """The same for a compiler, which decides itself what to keep, and would add up the gradient of a second output."""
+    """The same for a compiler: keeps the logits, and the maximum and the logarithm of the sum of each place."""
 
     @staticmethod
-    def forward(x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float) -> Tensor:
-        return _value(F.log_softmax(x, 1), target, weight, ignore_index, smoothing)
+    def forward(
+        x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ignored, label = _labels(target, ignore_index)
+        top = x.amax(1, keepdim=True)
+        z = x - top
+        log_sum = z.exp().sum(1, keepdim=True).log()
+        value = log_sum - (x.gather(1, label) - top)
+        if weight is not None:
+            value = value * weight[label]
+        if smoothing:
+            of_all = log_sum - z.mean(1, keepdim=True)
+            if weight is not None:
+                of_all = (along_classes(weight, z) * (log_sum - z)).mean(1, keepdim=True)
+            value = value * (1 - smoothing) + of_all * smoothing
+        return value.masked_fill(ignored, 0).squeeze(1), top, log_sum
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, target, weight, ctx.ignore_index, ctx.smoothing = inputs
-        ctx.save_for_backward(x, target, weight)
+        ctx.save_for_backward(x, target, weight, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, target, weight = ctx.saved_tensors
-        log_p = F.log_softmax(x, 1)
-        total = _gradient(grad.unsqueeze(1), log_p, target, weight, ctx.ignore_index, ctx.smoothing)
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, target, weight, top, log_sum = ctx.saved_tensors
+        total = _gradient(grad.unsqueeze(1), x - top - log_sum, target, weight, ctx.ignore_index, ctx.smoothing)
         return total, None, None, None, None
 
 

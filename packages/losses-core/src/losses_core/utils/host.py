@@ -30,6 +30,16 @@ def on_host(*tensors: Tensor) -> bool:
     return all(type(tensor) in _PLAIN and tensor.is_cpu for tensor in tensors)
 
 
+def compiling_for_host(*tensors: Tensor) -> bool:
+    """Whether code is being made for tensors in the memory of the host, and not to be exported to another machine.
+
+    An operator that the compiler does not look into may do there what is done on the host in eager mode.
+    """
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    return all(tensor.is_cpu for tensor in tensors)
+
+
 def absent(value: float, tensor: Tensor) -> bool:
     """Whether a value certainly stands nowhere in a tensor on the host; False if that takes more than a glance."""
     if tensor.dtype == torch.bool:

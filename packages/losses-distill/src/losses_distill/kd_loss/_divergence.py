@@ -15,6 +15,8 @@ def divergence(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening
     """T²·KL(softmax z_a ‖ softmax z_b) along the class axis; 0 where ``hidden``."""
     if a.requires_grad or softening.standardize:
         return _General.apply(a, b, hidden, softening)  # type: ignore[no-any-return]
+    if torch.compiler.is_compiling():
+        return _Traced.apply(a, b, hidden, softening)[0]  # type: ignore[no-any-return]
     return _OfModel.apply(a, b, hidden, softening)[0]  # type: ignore[no-any-return]
 
 
@@ -69,6 +71,43 @@ class _OfModel(Function):
             second = second if hidden is None else _unhidden(second, hidden, softening)
             grad_b = second if grad_b is None else grad_b + second
         return None, grad_b, None, None
+
+
+class _Traced(Function):
+    """The same for a compiler: keeps the logits, and per position what the exponentials are scaled with.
+
+    In a compiled loop exponentials cost less than to move them to and from memory.
+    """
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, hidden: Tensor | None, softening: Softening) -> tuple[Tensor, ...]:
+        axis, inverse = softening.axis, 1 / softening.temperature
+        z_a, z_b = a * inverse, b * inverse
+        top_a, top_b = z_a.amax(axis, keepdim=True), z_b.amax(axis, keepdim=True)
+        z_a, z_b = z_a - top_a, z_b - top_b
+        e_a = z_a.exp()
+        sum_a, sum_b = e_a.sum(axis, keepdim=True), z_b.exp().sum(axis, keepdim=True)
+        # where both logits are -inf the term is NaN and means 0
+        terms = torch.where(e_a == 0, 0, e_a * (z_a - z_b))
+        value = (terms.sum(axis, keepdim=True) / sum_a + (sum_b / sum_a).log()).squeeze(axis)
+        value = value * softening.temperature**2
+        # not stacked, which would part the loops
+        return value if hidden is None else value.masked_fill(hidden, 0), top_a, top_b, sum_a, sum_b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *kept, ctx.softening = inputs
+        ctx.save_for_backward(*kept, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[None, Tensor, None, None]:
+        a, b, hidden, top_a, top_b, sum_a, sum_b = ctx.saved_tensors
+        softening: Softening = ctx.softening
+        inverse = 1 / softening.temperature
+        gap = (b * inverse - top_b).exp() / sum_b - (a * inverse - top_a).exp() / sum_a
+        grad_b = gap * (grad * softening.temperature).unsqueeze(softening.axis)
+        return None, grad_b if hidden is None else _unhidden(grad_b, hidden, softening), None, None
 
 
 class _General(Function):
