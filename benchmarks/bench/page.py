@@ -36,8 +36,8 @@ Forward and backward of every loss, timed beside every other library that has it
 `nox -s bench`; [edge inputs](edge-inputs.md) is its other half. Machine: {machine}. Date: {date}.
 
 A ratio is the time of this library over that of the other, so below 1 is faster here. It is the median over rounds,
-and behind it stand the quartiles. In each round every implementation runs, one after the other, and the next round
-starts with another one; a ratio is taken within a round. Inputs are float32 and the same for all, the sizes those of
+and behind it stand the quartiles. In each round every implementation runs, one after the other in an
+order drawn anew; a ratio is taken within a round. Inputs are float32 and the same for all, the sizes those of
 real training.
 
 - *Fastest peer*: of the libraries whose value and gradient agree with this library's in float64, checked in the same

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ Clock = Callable[[Step, int], float]
 
 SHORTEST = 0.003
 """Seconds below which a sample would say more of the clock than of the function."""
+LONG = 0.03
+"""Seconds of a step to which what lies in the caches before it does not matter."""
 FEWEST, MOST = 5, 41
 """Rounds, whatever their time; 41 take no more than a step of a few milliseconds needs to settle."""
 
@@ -43,21 +47,25 @@ def clock_of(device: str) -> Clock:
 
 
 def interleaved(steps: Mapping[str, Step], clock: Clock, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each step, one sample a round; each round starts with the next one.
+    """Milliseconds of each step, one sample a round, each round in another order.
 
-    Rounds go on for about ``seconds``. A sample is as many calls as `SHORTEST` needs.
+    Rounds go on for about ``seconds``. A sample is as many calls as `SHORTEST` needs. Where a call takes no longer than
+    `LONG`, another goes before, untimed: what the step before has left in the caches is not to count.
     """
-    loops = {}
+    loops, warm = {}, {}
     with _undisturbed():
         for name, step in steps.items():
             step()  # caches, lazy initialisation, the allocator
-            loops[name] = max(1, round(SHORTEST / max(clock(step, 1), 1e-9)))
-        names = list(steps)
-        samples: dict[str, list[float]] = {name: [] for name in names}
+            duration = min(clock(step, 1) for _ in range(2))
+            loops[name], warm[name] = max(1, math.ceil(SHORTEST / max(duration, 1e-9))), duration < LONG
+        order, shuffle = list(steps), random.Random(0).shuffle
+        samples: dict[str, list[float]] = {name: [] for name in steps}
         end, rounds = time.perf_counter() + seconds, 0
         while rounds < FEWEST or (rounds < MOST and time.perf_counter() < end):
-            first = rounds % len(names)
-            for name in names[first:] + names[:first]:
+            shuffle(order)
+            for name in order:
+                if warm[name]:
+                    steps[name]()
                 samples[name].append(1e3 * clock(steps[name], loops[name]))
             rounds += 1
     return samples

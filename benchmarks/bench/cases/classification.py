@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import inputs, textbook
 from bench.case import Case, Function, Peer
@@ -15,7 +15,7 @@ case = partial(Case, package="losses-cls")
 
 
 def _torch_ce(**options: float) -> Peer:
-    return Peer(lambda: partial(F.cross_entropy, **options))  # type: ignore[arg-type]
+    return Peer(lambda: nn.CrossEntropyLoss(**options))  # type: ignore[arg-type]
 
 
 def _timm_asl(detached: bool) -> Peer:
@@ -123,7 +123,7 @@ CASES = [
         inputs=inputs.tags(20000, 80, 0.02),
         elementwise=True,
         peers={
-            "torch": Peer(lambda: F.binary_cross_entropy_with_logits),
+            "torch": Peer(nn.BCEWithLogitsLoss),
             "timm": Peer(lambda: load("timm.loss.binary_cross_entropy:BinaryCrossEntropy")(smoothing=0.0)),
         },
     ),
@@ -132,7 +132,7 @@ CASES = [
         config={"type": "BinaryCrossEntropyLoss"},
         inputs=inputs.tags(32, 10, 0.2),
         elementwise=True,
-        peers={"torch": Peer(lambda: F.binary_cross_entropy_with_logits)},
+        peers={"torch": Peer(nn.BCEWithLogitsLoss)},
     ),
     case(
         "sigmoid_focal_20000x80",

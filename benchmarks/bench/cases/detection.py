@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import torch.nn.functional as F
+from torch import nn
 
 from bench import inputs, textbook
 from bench.case import Case, Function, Peer
@@ -77,12 +77,12 @@ CASES = [
         "smooth_l1",
         "SmoothL1Loss",
         {
-            "torch": Peer(lambda: F.smooth_l1_loss),
+            "torch": Peer(nn.SmoothL1Loss),
             "fvcore": Peer(_fvcore_smooth_l1),
             "mmdet": _mmdet("smooth_l1_loss", "SmoothL1Loss"),
         },
     ),
-    *_offsets("l1", "L1Loss", {"torch": Peer(lambda: F.l1_loss), "mmdet": _mmdet("smooth_l1_loss", "L1Loss")}),
+    *_offsets("l1", "L1Loss", {"torch": Peer(nn.L1Loss), "mmdet": _mmdet("smooth_l1_loss", "L1Loss")}),
     *_offsets("balanced_l1", "BalancedL1Loss", {"mmdet": _mmdet("balanced_l1_loss", "BalancedL1Loss")}),
     case(
         "qfl_20000x80",

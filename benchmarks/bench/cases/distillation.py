@@ -177,7 +177,7 @@ CASES = [
         "feature_mse_16x256x56",
         config={"type": "FeatureMSELoss"},
         inputs=inputs.features(16, 256, 56, 56),
-        peers={"torch": Peer(lambda: F.mse_loss)},
+        peers={"torch": Peer(nn.MSELoss)},
         elementwise=True,
     ),
     case(
@@ -190,7 +190,7 @@ CASES = [
         "feature_l1_8x256x56",
         config={"type": "FeatureL1Loss"},
         inputs=inputs.features(8, 256, 56, 56),
-        peers={"torch": Peer(lambda: F.l1_loss)},
+        peers={"torch": Peer(nn.L1Loss)},
         elementwise=True,
     ),
     case(

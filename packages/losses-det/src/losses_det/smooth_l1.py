@@ -13,10 +13,13 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks
+from losses_core.utils import checks, host
+from losses_core.utils.deferred import Deferred
+from losses_core.utils.differences import summed_difference
 from losses_core.utils.elementwise import Elements, Evaluated
-from losses_core.utils.native import Native
+from losses_core.utils.native import FEW, Native
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 
 
 @full_precision
@@ -185,8 +188,12 @@ class L1Loss(BaseLoss):
 
     example = examples.VALUES
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Native:
-        return Native(F.l1_loss, pred, _like(pred, target))
+    def _forward(self, pred: Tensor, target: Tensor) -> Deferred:
+        target = _like(pred, target)
+        if pred.numel() <= FEW or not host.on_host(pred, target) or target.requires_grad:
+            return Native(F.l1_loss, pred, target)
+        elements = partial(F.l1_loss, pred, target, reduction="none")
+        return Summed(pred, elements, partial(summed_difference, pred, target, False), pred.numel())
 
 
 class BalancedL1Loss(BaseLoss):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.summed import number
 from losses_distill._norm import inverse_norm
-from losses_distill._summed import number
 
 
 def summed_attention(x: Tensor, t: Tensor, axis: int, scale: float) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from losses_core import BaseLoss, InputError, LossOptions, examples
 from losses_core.utils import checks, host
 from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.summed import Summed
 from losses_distill._adapter import channel_axis, check_channels, make_adapter
 from losses_distill._inputs import teacher_of
-from losses_distill._summed import Summed
 
 RESIZE = (None, "min")
 _POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {

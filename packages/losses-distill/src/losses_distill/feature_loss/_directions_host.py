@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.summed import handed_on, number, wanted
 from losses_distill._blocks import blocks, vectors
 from losses_distill._norm import inverse_norm
-from losses_distill._summed import handed_on, number, wanted
 
 Kind = Literal["squared", "absolute", "cosine"]
 

@@ -12,10 +12,10 @@ from losses_core import BaseLoss, InputError, LossOptions, examples
 from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 from losses_distill._adapter import channel_axis
 from losses_distill._inputs import teacher_of
 from losses_distill._norm import unit
-from losses_distill._summed import Summed
 from losses_distill.feature_loss._attention_host import summed_attention
 from losses_distill.feature_loss._base import RESIZE, pooled, pooled_sizes
 

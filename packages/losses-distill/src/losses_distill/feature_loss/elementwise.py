@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses_core.utils.differences import summed_difference
 from losses_core.utils.precision import full_precision
 from losses_distill._adapter import channel_axis
 from losses_distill._inputs import teacher_of
 from losses_distill.feature_loss._base import FeatureLoss, check_same_channels, pooled, pooled_sizes
 from losses_distill.feature_loss._directions_host import summed_distance
 from losses_distill.feature_loss._distance import CosineDistance, NormalizedDistance
-from losses_distill.feature_loss._elements_host import summed_difference
 
 
 def _matched(pred: Tensor, target: Tensor, resize: str | None) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.summed import handed_on, number, wanted
 from losses_distill._blocks import blocks, vectors
-from losses_distill._summed import handed_on, number, wanted
 from losses_distill.kd_loss._decoupled import Decoupled, of_odds
 from losses_distill.kd_loss._exponentials import Exponentials, sound
 

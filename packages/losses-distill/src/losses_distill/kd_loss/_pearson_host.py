@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.summed import number
 from losses_distill._blocks import blocks
-from losses_distill._summed import number
 from losses_distill.kd_loss._exponentials import LOG2E, sound
 from losses_distill.kd_loss._pearson import Pearson, mean, of_moments, pearson
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 from losses_distill._inputs import (
     check_class_dim,
     check_labels,
@@ -20,7 +21,6 @@ from losses_distill._inputs import (
     teacher_of,
     weight_on_logits,
 )
-from losses_distill._summed import Summed
 from losses_distill._warn import warn_user
 from losses_distill.kd_loss._decoupled import Decoupled, DecoupledDivergence
 from losses_distill.kd_loss._decoupled_host import summed_decoupled

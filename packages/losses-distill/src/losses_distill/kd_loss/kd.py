@@ -11,6 +11,7 @@ from losses_core import BaseLoss, CommonOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 from losses_distill._inputs import (
     check_class_dim,
     check_labels,
@@ -19,7 +20,6 @@ from losses_distill._inputs import (
     teacher_of,
     weight_on_logits,
 )
-from losses_distill._summed import Summed
 from losses_distill.kd_loss._divergence import divergence
 from losses_distill.kd_loss._divergence_host import summed_divergence
 from losses_distill.kd_loss._softening import Softening, standardized

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.summed import full_products, number, recorded, wanted
 from losses_distill._pairwise_host import Distances, distances
-from losses_distill._summed import full_products, number, recorded, wanted
 
 Elements = Callable[[Tensor, Tensor], Tensor]
 

@@ -12,10 +12,10 @@ from losses_core import CommonOptions
 from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 from losses_distill._inputs import row_pair
 from losses_distill._norm import unit
 from losses_distill._relation import RelationLoss
-from losses_distill._summed import Summed
 from losses_distill.relation_loss._transfer_host import summed_transfer
 
 

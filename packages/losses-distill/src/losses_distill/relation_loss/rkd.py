@@ -14,11 +14,11 @@ from losses_core import LossOptions, Unreduced
 from losses_core.utils import checks, host
 from losses_core.utils.autograd import Function
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 from losses_distill._inputs import row_pair
 from losses_distill._norm import unit
 from losses_distill._pairwise import squared_distances
 from losses_distill._relation import Batch, RelationLoss
-from losses_distill._summed import Summed
 from losses_distill.relation_loss._distances_host import summed_distances
 
 _TRIPLES = 1 << 18

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses_core.utils import host
-from losses_distill._blocks import blocks
-from losses_distill._summed import handed_on, number, wanted
+from losses_core.utils.summed import handed_on, number, wanted
 
 
 def summed_difference(x: Tensor, t: Tensor, squared: bool, scale: float) -> Tensor:
-    """``scale`` · Σ (x - t)², or of absolute values."""
+    """``scale`` · Σ (x - t)², or of absolute values.
+
+    Args:
+        x: predictions, on the host.
+        t: targets of the shape of ``x``, without a gradient.
+        squared: which of the two.
+        scale: a factor.
+    """
     return _Summed.apply(x, t, squared, scale, wanted(x))  # type: ignore[no-any-return]
 
 
@@ -28,19 +34,15 @@ class _Summed(host.HostFunction):
     def forward(ctx: Any, x: Tensor, t: Tensor, squared: bool, scale: float, slope_wanted: bool) -> Tensor:
         slope = torch.empty_like(x) if slope_wanted else None
         total, memory = 0.0, torch.empty(0, dtype=x.dtype)
-        for x_part, t_part, part in blocks(*_flat(x, t, slope)):
+        for x_part, t_part, part in _parts(x, t, slope):
             if memory.shape != x_part.shape:
                 memory = torch.empty(x_part.shape, dtype=x.dtype)
             gap = torch.sub(x_part, t_part, out=memory)
-            if squared:
-                total += _dot(gap, gap)
-                sign = gap
-            else:
-                # it is 0 for NaN, whose product with it is not
-                sign = torch.sign(gap, out=part)
-                total += _dot(gap, sign)
+            # a sign is 0 for NaN, whose product with it is not
+            step = gap if squared else torch.sign(gap) if part is None else torch.sign(gap, out=part)
+            total += _dot(gap, step)
             if part is not None:
-                torch.mul(sign, scale * (2 if squared else 1), out=part)
+                torch.mul(step, scale * (2 if squared else 1), out=part)
         ctx.squared, ctx.scale = squared, scale
         ctx.save_for_backward(slope, x if squared else None)
         return number(total * scale, x)
@@ -59,11 +61,18 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return torch.dot(a.view(-1), b.reshape(-1)).item()
 
 
-def _flat(*tensors: Tensor | None) -> Sequence[Tensor | None]:
+def _parts(x: Tensor, t: Tensor, slope: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    x, t, *rest = _flat([x, t] if slope is None else [x, t, slope])
+    if x.numel():
+        rows = host.rows_per_block(x.shape)
+        slopes = rest[0].split(rows) if rest else [None] * -(-x.shape[0] // rows)
+        yield from zip(x.split(rows), t.split(rows), slopes, strict=True)
+
+
+def _flat(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """No axis means anything where all are laid out alike."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    if all(tensor.is_contiguous() for tensor in given):
-        return [None if tensor is None else tensor.view(-1) for tensor in tensors]
-    if all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in given):
-        return [None if tensor is None else tensor.permute(0, 2, 3, 1).view(-1) for tensor in tensors]
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return [tensor.view(-1) for tensor in tensors]
+    if all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors):
+        return [tensor.permute(0, 2, 3, 1).view(-1) for tensor in tensors]
     return tensors
