@@ -66,8 +66,9 @@ def main() -> int:
             return 2
         seconds = QUICK if options.quick else Options.seconds
         report = benchmark(names, Options(options.device, not options.eager_only, seconds), console)
-    write(report, results, pages)
-    console.print(f"{results / 'benchmark.json'}\n{pages / 'benchmark.md'}")
+    if report.cases:
+        write(report, results, pages)
+        console.print(f"{results / 'benchmark.json'}\n{pages / 'benchmark.md'}")
     for name, error in report.metadata["failed"].items():
         console.print(f"{name} failed:\n{error}", markup=False)
     return 1 if report.metadata["failed"] else 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
-from losses_seg._blocks import activate, blocks, indices, places
+from losses_seg._blocks import activate, blocks, indices
 from losses_seg._mining import Rule
 from losses_seg._targets import held, hide
 
@@ -80,25 +80,24 @@ def hard_labels(
         ignore_index: label whose pixels are left out.
         by: which are hard.
     """
-    logits = x.flatten(2).contiguous()
-    n, c, pixels = logits.shape
+    logits = x.flatten(2)
+    n, _, pixels = logits.shape
     hidden = held(labels.flatten(1), ignore_index)
     safe = indices(labels, hidden, logits)
     if skip is not None:
         hidden = skip.flatten(1) if hidden is None else hidden | skip.flatten(1)
     gap, loss = torch.empty(logits.shape, dtype=x.dtype), torch.empty(n, 1, pixels, dtype=x.dtype)
-    pixel, masks = torch.arange(pixels), [] if hidden is None else [hidden.unsqueeze(1)]
-    for images, start, (part, p, value, given, *mask) in blocks(logits, gap, loss, safe.unsqueeze(1), *masks):
+    masks = [] if hidden is None else [hidden.unsqueeze(1)]
+    for part, p, value, given, *mask in blocks(logits, gap, loss, safe.unsqueeze(1), *masks):
         activate(part, mask[0] if mask else None, p, softmax=True)
-        place = places(given, pixel, start, c).flatten()
-        at_label = gap[images].view(-1).index_select(0, place)
+        at_label = p.gather(1, given)
         for ignored in mask:
-            at_label.masked_fill_(ignored.flatten(), 1)
-        gap[images].view(-1).scatter_(0, place, at_label - 1)
-        value.copy_(at_label.log().neg_().view_as(value))
+            at_label.masked_fill_(ignored, 1)
+        p.scatter_(1, given, at_label - 1)
+        torch.log(at_label, out=value).neg_()
         if not at_label.amin().item() > _SOUND:  # so that NaN counts as unsound
             exact = -F.log_softmax(part, 1).gather(1, given)
-            value.copy_(torch.where(at_label.view_as(value) > _SOUND, value, exact))
+            value.copy_(torch.where(at_label > _SOUND, value, exact))
     mass = _easy(loss.view(-1), None if hidden is None else hidden.flatten(), by).neg_().add_(1).view_as(loss)
     if class_weight is not None:
         mass.mul_(class_weight.index_select(0, safe.flatten()).view_as(mass))
@@ -120,12 +119,11 @@ def hard_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by
         ignore_index: value whose elements are left out.
         by: which are hard.
     """
-    row = 1, 1, x.numel()
-    loss, gap = torch.empty(row, dtype=x.dtype), torch.empty(row, dtype=x.dtype)
-    skips = [] if skip is None else [skip.reshape(row)]
+    loss, gap = torch.empty(x.numel(), dtype=x.dtype), torch.empty(x.numel(), dtype=x.dtype)
+    given_parts = [tensor.reshape(-1) for tensor in (x, t, loss, gap, skip) if tensor is not None]
     masks: list[Tensor | None] = []
     parts: list[Tensor] = []
-    for _, _, (logits, given, value, slope, *skipped) in blocks(x.reshape(row), t.reshape(row), loss, gap, *skips):
+    for logits, given, value, slope, *skipped in blocks(*given_parts):
         ignored = held(given, ignore_index)
         for more in skipped:
             ignored = more if ignored is None else ignored | more
@@ -142,7 +140,7 @@ def hard_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by
     hidden = None
     if any(mask is not None for mask in masks):
         hidden = torch.cat([_whole(mask, part) for mask, part in zip(masks, parts, strict=True)])
-    mass = _easy(loss.view(-1), hidden, by).neg_().add_(1).view(row)
+    mass = _easy(loss, hidden, by).neg_().add_(1)
     loss.mul_(mass)
     gap.mul_(mass)
     return Hard(loss.view(x.shape), mass.view(x.shape), gap.view(x.shape))
