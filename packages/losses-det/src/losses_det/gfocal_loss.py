@@ -6,17 +6,16 @@ import dataclasses
 from typing import Any, ClassVar, TypeAlias, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
 from losses_core.utils import checks, host
-from losses_core.utils.autograd import Function
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Elements, Evaluated, set_at
 from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Unreduced
+from losses_det._distribution import distribution_focal
 from losses_det._one_pass import Rows
 from losses_det._quality import Scores
 
@@ -124,34 +123,6 @@ class RowSums(Elements):
         return self.x.shape[:-1].numel()
 
 
-class _Distribution(Function):
-    """Keeps the logits and the target; the softmax is computed anew."""
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
-        index, share = _neighbours(y, x.shape[-1] - 1)
-        return -(F.log_softmax(x, -1).gather(-1, index) * share).sum(-1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, y = ctx.saved_tensors
-        index, share = _neighbours(y, x.shape[-1] - 1)
-        grad = grad.unsqueeze(-1)
-        return (F.softmax(x, -1) * grad).scatter_add(-1, index, -share * grad), None
-
-
-def _neighbours(y: Tensor, reg_max: int) -> tuple[Tensor, Tensor]:
-    """The two bins around y, (…,2), and the share of each; at reg_max all of it is the last bin's."""
-    y = y.clamp(0, reg_max)
-    left = y.long().clamp(0, reg_max - 1)  # clamped once more: NaN has become any number
-    right_share = y - left
-    return torch.stack((left, left + 1), -1), torch.stack((1 - right_share, right_share), -1)
-
-
 @full_precision
 def distribution_focal_loss(pred: Tensor, target: Tensor, *, reg_max: int = 16) -> Tensor:
     """Distribution focal loss of each target, unreduced: see `DistributionFocalLoss`.
@@ -174,10 +145,7 @@ def distribution_focal_loss(pred: Tensor, target: Tensor, *, reg_max: int = 16) 
     expected = shape[:-1] if shape[-1] == bins else (*shape[:-1], 4)
     checks.shape("target", target, expected, reference=f"pred {shape}")
     pred, target = pred.reshape(*expected, bins), target.to(pred.dtype)
-    if target.requires_grad:
-        index, share = _neighbours(target, reg_max)
-        return -(F.log_softmax(pred, -1).gather(-1, index) * share).sum(-1)
-    return _Distribution.apply(pred, target)  # type: ignore[no-any-return]
+    return distribution_focal(pred, target)
 
 
 class QualityFocalLoss(BaseLoss):
