@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -83,19 +82,10 @@ class BoxLoss(NamedTuple):
 
 def _numbers_first(*boxes: Tensor) -> list[Tensor]:
     """The four numbers of boxes (…,4) in pairs, (2,2,…), each a run of memory where there are many."""
-    if boxes[0].ndim == 2 and host.on_host(*boxes) and not torch.is_grad_enabled():
-        number = boxes[0].shape[0]
-        if number <= FEW:
-            return [box.t().unflatten(0, (2, 2)) for box in boxes]
-        # on a CPU a product with the unit matrix is the fastest transposition of four columns
-        return [torch.mm(_unit(box.dtype), box.t()).view(2, 2, number) for box in boxes]
+    if boxes[0].ndim == 2 and boxes[0].shape[0] <= FEW and host.on_host(*boxes) and not torch.is_grad_enabled():
+        return [box.t().unflatten(0, (2, 2)) for box in boxes]
     stacked = torch.stack([coordinate for box in boxes for coordinate in box.unbind(-1)])
     return list(stacked.view(len(boxes), 2, 2, *boxes[0].shape[:-1]).unbind(0))
-
-
-@functools.cache
-def _unit(dtype: torch.dtype) -> Tensor:
-    return torch.eye(4, dtype=dtype)
 
 
 IOU: Terms = ()
