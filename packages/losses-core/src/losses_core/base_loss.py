@@ -225,7 +225,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
             weight = self._map_weight(weight.to(reference.dtype), pred, target)
             pred = self._hide(pred, weight)
         result = self._forward(pred, target, **keywords)
-        if isinstance(result, Deferred):
+        if not isinstance(result, (Tensor, Unreduced)):  # asked this way round, as Deferred is slow to ask for
             if weight is None and reduction != "none" and result.summable:
                 return self._grouped(result.pending(reduction, avg_factor), False)
             result = result.unreduced()

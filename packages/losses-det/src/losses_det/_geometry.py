@@ -31,14 +31,12 @@ class Geometry:
         inter, union: areas.
         denominator: the union, at least eps.
         iou: intersection over union.
-        hull_area: area of the hull.
     """
 
     def __init__(self, pred: Tensor, target: Tensor, eps: float, *, hull: bool) -> None:
         self.sides = torch.stack(sides(pred, target, hull=hull))
         self.size = self.sides.clamp(min=0)
-        target_area, pred_area, self.inter, *hull_area = area(self.size.movedim(1, 0)).unbind(0)
-        self.hull_area = hull_area[0] if hull else None
+        target_area, pred_area, self.inter, *self._hull_area = area(self.size.movedim(1, 0)).unbind(0)
         self.union = target_area + pred_area - self.inter
         self.eps = eps
         self.denominator = self.union.clamp(min=eps)
@@ -56,6 +54,11 @@ class Geometry:
     def pred(self) -> Tensor:
         """Size of the prediction, (2,…)."""
         return self.size[1]
+
+    @property
+    def hull_area(self) -> Tensor:
+        """Area of the hull, (…), if asked for."""
+        return self._hull_area[0]
 
     @property
     def hull(self) -> Tensor:

@@ -125,7 +125,7 @@ class _OnHost(host.HostFunction):
             for part, (place,) in zip(parts, filled, strict=True):
                 value, part_slope = loss.evaluate(*part, with_slope=keep)
                 values.append(value if scale is None else value.sum())
-                if place is not None:
+                if place is not None and part_slope is not None:
                     place.copy_(part_slope)
             result = torch.cat(values).view(pred.shape[:-1]) if scale is None else torch.stack(values).sum() * scale
         ctx.save_for_backward(slope, pred, *target)

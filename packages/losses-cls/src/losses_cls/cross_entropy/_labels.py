@@ -50,9 +50,10 @@ class LabelCrossEntropy(Deferred):
         self._host = host.on_host(x, labels) and not (smoothing and self.weight is not None)
         self._sound = self._complete = False
         if self._host and labels.numel():
-            low, high = (end.item() for end in labels.aminmax())
-            self._complete = not low <= ignore_index <= high
-            self._sound = self._complete and low >= 0 and high < x.shape[1]
+            low, high = labels.aminmax()
+            lowest, highest = low.item(), high.item()
+            self._complete = not lowest <= ignore_index <= highest
+            self._sound = self._complete and lowest >= 0 and highest < x.shape[1]
 
     @property
     def summable(self) -> bool:

@@ -17,7 +17,7 @@ from losses_core.utils.autograd import transforms_active
 
 # torch's own count; where a future torch lacks it, nothing is ever taken to lie on the host
 _modes_active = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 BLOCK = 1 << 17
 """Elements that are handled together: half a megabyte in float32, so that what is made of them stays in a cache."""
@@ -27,7 +27,10 @@ def on_host(*tensors: Tensor) -> bool:
     """Whether these are plain tensors in the memory of the host, in eager mode, outside of transforms and tracers."""
     if torch.compiler.is_compiling() or transforms_active() or _modes_active():
         return False
-    return all(type(tensor) in _PLAIN and tensor.is_cpu for tensor in tensors)
+    for tensor in tensors:  # noqa: SIM110  # a generator would take as long as all the rest
+        if type(tensor) not in _PLAIN or not tensor.is_cpu:
+            return False
+    return True
 
 
 def compiling_for_host(*tensors: Tensor) -> bool:

@@ -83,13 +83,13 @@ class _Run:
     ) -> None:
         self.formula, self.factor = formula, formula.temperature * scale
         self.classes = x.shape[1]
-        self.blocks = lambda: blocks(x, t, slope, index, hidden, size=2 * host.BLOCK)
+        self.tensors = x, t, slope, index, hidden
 
     def of_moderate(self) -> float | None:
         """None where logits are large, -inf or NaN."""
         temperature, alpha, beta = self.formula.temperature, self.formula.alpha, self.formula.beta
         pair, sums, total, true_total = None, [], 0.0, 0.0
-        for x, t, slope, index, hidden in self.blocks():
+        for x, t, slope, index, hidden in blocks(*self.tensors, size=2 * host.BLOCK):
             if pair is None or pair.gap.shape != x.shape:
                 pair = Exponentials(x)
             pair.fill(x, t, temperature, hidden)
@@ -125,7 +125,7 @@ class _Run:
     def of_any(self) -> float:
         """The same whatever the logits are."""
         total = 0.0
-        for x, t, slope, index, hidden in self.blocks():
+        for x, t, slope, index, hidden in blocks(*self.tensors, size=2 * host.BLOCK):
             labels = index if hidden is None else index.masked_fill(hidden, self.formula.ignore_index)
             labels = labels.squeeze(1)
             total += self.formula.value(x, t, labels).sum().item()

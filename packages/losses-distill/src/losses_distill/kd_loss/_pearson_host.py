@@ -33,9 +33,9 @@ class _OfLogits(host.HostFunction):
         ctx: Any, x: Tensor, t: Tensor, beta: float, gamma: float, temperature: float, least: float
     ) -> tuple[Tensor, Tensor]:
         moments = _Moments(x, t, temperature)
-        found = moments.correlated(least) or _found(*(pearson(*moments.both, dim, least) for dim in (1, 0)))
-        ctx.settings = beta, gamma, temperature, least
         p, q = moments.both
+        found = moments.correlated(least) or _found(pearson(p, q, 1, least), pearson(p, q, 0, least))
+        ctx.settings = beta, gamma, temperature, least
         ctx.save_for_backward(p, q, found.rows, found.columns, found.constant)
         ctx.set_materialize_grads(False)
         return number(beta * found.of_rows + gamma * found.of_columns, x), p
@@ -133,8 +133,11 @@ class _Moments:
         if not (squares / self.raw[:2]).amin().item() > _LEFT:  # of NaN too
             return None
         if not squares.amin().item() > least * least:
-            along = of_moments(*centred[:, :n].unsqueeze(2), 1 / self.classes, 1 / self.classes, least)
-            return _found(along, of_moments(*centred[:, n:].unsqueeze(1), *means.unsqueeze(1), least))
+            of_p, of_q, of_both = centred[:, :n].unsqueeze(2).unbind()
+            along = of_moments(of_p, of_q, of_both, 1 / self.classes, 1 / self.classes, least)
+            of_p, of_q, of_both = centred[:, n:].unsqueeze(1).unbind()
+            mean_p, mean_q = means.unsqueeze(1).unbind()
+            return _found(along, of_moments(of_p, of_q, of_both, mean_p, mean_q, least))
         square_p, square_q, product = centred
         norms = (square_p * square_q).sqrt_()
         r = product / norms
