@@ -26,11 +26,18 @@ class _Softmax(Function):
     """Keeps its result, as torch's does; where that is 0 the derivative p (g - Σ p g) is 0 as well."""
 
     @staticmethod
-    def forward(x: Tensor, ignored: Tensor) -> Tensor:
-        return host.zero_where_(torch.softmax(x, 1), ignored)
+    def forward(x: Tensor, ignored: Tensor | None) -> Tensor:
+        if host.compiling_for_host(x):
+            # a compiler would compute the exponentials again in every loop that reads them
+            from losses_seg import _opaque  # registering an operator takes milliseconds
+
+            p: Tensor = _opaque.softmax_on_host(x, ignored)
+            return p
+        p = torch.softmax(x, 1)
+        return p if ignored is None else host.zero_where_(p, ignored)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | None], output: Tensor) -> None:
         ctx.save_for_backward(output)
 
     @staticmethod
@@ -91,6 +98,6 @@ def probabilities(pred: Tensor, ignored: Tensor | None, activation: Activation =
     kind = resolve(activation, pred.shape[1])
     if kind == "none":
         return hide(pred, ignored)
-    if ignored is None:
+    if ignored is None and not (kind == "softmax" and host.compiling_for_host(pred)):
         return torch.softmax(pred, 1) if kind == "softmax" else torch.sigmoid(pred)
     return (_Softmax if kind == "softmax" else _Sigmoid).apply(pred, ignored)  # type: ignore[no-any-return]

@@ -9,9 +9,22 @@ import torch
 from torch import Tensor
 
 from losses_core.distributed import gather_cat, named_group
+from losses_core.utils import host
 from losses_seg._distance import squared_steps
 from losses_seg._mining import kth_largest, limit_on_host
 from losses_seg._ranking import Wanted, rank
+
+
+@torch.library.custom_op("losses_seg::softmax_on_host", mutates_args=(), schema="(Tensor x, Tensor? ignored) -> Tensor")
+def softmax_on_host(x: Tensor, ignored: Tensor | None) -> Tensor:
+    """Softmax along axis 1, 0 where ignored."""
+    p = torch.softmax(x, 1)
+    return p if ignored is None else host.zero_where_(p, ignored)
+
+
+@softmax_on_host.register_fake
+def _(x: Tensor, ignored: Tensor | None) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op(

@@ -80,7 +80,7 @@ def _power_slope(p: Tensor, exponent: float, grad: Tensor) -> Tensor:
     """A new tensor: the derivative of Σ p^e, times ``grad`` (N,C)."""
     grad = over(grad, p)
     if exponent == 1:
-        return grad.expand_as(p).clone()
+        return grad.expand_as(p) if torch.compiler.is_compiling() else grad.expand_as(p).clone()
     return p * (2 * grad) if exponent == 2 else p.pow(exponent - 1) * (exponent * grad)
 
 
@@ -173,7 +173,8 @@ def _by_comparison(p: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, 
     if torch.compiler.is_compiling():
         same = is_class(labels, p.shape[1])
         inter = torch.where(same, p, 0).flatten(2).sum(2)
-        return inter, (same & counted.unsqueeze(1)).flatten(2).sum(2).to(p.dtype)
+        # a sum of bools would be a loop of its own; in several float32 ones, whole numbers stay exact
+        return inter, torch.where(same & counted.unsqueeze(1), p.new_ones(()), 0).flatten(2).sum(2)
     # class by class: all at once would be the one-hot encoding
     same_class = [labels == c for c in range(p.shape[1])]
     inter = torch.stack([torch.where(same, p[:, c], 0).flatten(1).sum(1) for c, same in enumerate(same_class)], 1)

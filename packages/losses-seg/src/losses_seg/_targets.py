@@ -127,6 +127,9 @@ def has_pixels(target: Target) -> Tensor:
     """(N,1) or (N,C): whether an image has a pixel that is not ignored."""
     if target.ignored is None:
         return torch.ones(target.values.shape[0], 1, dtype=torch.bool)
+    if torch.compiler.is_compiling():
+        # whole numbers and bools would make a loop of their own, and a slow one
+        return torch.where(target.ignored, 0.0, 1.0).flatten(2).sum(2) > 0
     return ~target.ignored.flatten(2).all(2)
 
 
