@@ -44,8 +44,8 @@ real training.
   run. *Textbook* is the formula written down operation by operation, where no library has the loss.
 - *× floor*: the time here over that of one copy that moves as many bytes as any implementation must: pred and target
   read, one gradient written.
-- *Compiled*: `torch.compile(fullgraph=True)`. The fastest peer is compiled, and the next one where that is not twice as
-  slow; one that is not one graph has no time.
+- *Compiled*: `torch.compile(fullgraph=True)`. The fastest peer is compiled, and the next one where that takes less
+  than half as long again; one that is not one graph has no time.
 - *Saved*: bytes kept for the backward, in units of the bytes of pred.
 - *Breaks*, *recompilations*, *syncs*: graph breaks; compilations after the first when the batch size changes, with
   `dynamic=True`; operations that would make the host wait for a device.

@@ -24,7 +24,7 @@ from bench.timing import Clock, Step, clock_of, interleaved
 from losses_core import build_loss
 from losses_testkit.runs import leaves
 
-COMPILED_PEERS, NEAR = 2, 2.0
+COMPILED_PEERS, NEAR = 2, 1.5
 """How many peers of a case are compiled, and how much slower than the fastest they may be."""
 
 

@@ -184,8 +184,15 @@ CASES = [
         peers={"timm": _timm_asl(detached=True), "textbook": Peer(lambda: textbook.asymmetric_optimized)},
     ),
     case(
+        "asl_plain_128x9605",
+        config={"type": "AsymmetricLoss"},
+        inputs=inputs.tags(128, 9605, 0.003),
+        elementwise=True,
+        peers={"timm": _timm_asl(detached=True)},
+    ),
+    case(
         "asl_through_128x9605",
-        config={"type": "AsymmetricLoss", "disable_torch_grad_focal": False},
+        config={"type": "AsymmetricLossOptimized", "disable_torch_grad_focal": False},
         inputs=inputs.tags(128, 9605, 0.003),
         elementwise=True,
         peers={"timm": _timm_asl(detached=False), "mmpretrain": Peer(_mmpretrain_asl)},
