@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core.utils import host
+from losses_core.utils.autograd import Function
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 from losses_seg._blocks import activate, blocks, indices
@@ -165,6 +166,55 @@ def _easy(loss: Tensor, hidden: Tensor | None, by: Rule) -> Tensor:
     own = hide(loss, hidden, -torch.inf)
     limit = own.topk(wanted, sorted=False).values.amin()
     return torch.lt(own, limit, out=easy)
+
+
+def traced_labels(
+    x: Tensor, labels: Tensor, skip: Tensor | None, class_weight: Tensor | None, ignore_index: int, by: Rule
+) -> Unreduced:
+    """`hard_labels` in compiled code for the host: as an operator that the compiler does not look into."""
+    value, mass, _ = _Traced.apply(x, labels, skip, class_weight, ignore_index, by, False)
+    return Unreduced(value, mass)
+
+
+def traced_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by: Rule) -> Unreduced:
+    """The same for one class, of a soft target too."""
+    value, mass, _ = _Traced.apply(x, t, skip, None, ignore_index, by, True)
+    return Unreduced(value, mass)
+
+
+class _Traced(Function):
+    """Loss, mass and gap; the last is the gradient, and what is kept."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        t: Tensor,
+        skip: Tensor | None,
+        class_weight: Tensor | None,
+        ignore_index: int,
+        by: Rule,
+        binary: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from losses_seg import _opaque  # registering an operator takes milliseconds
+
+        number, part = (by.min_kept, None) if isinstance(by.min_kept, int) else (None, by.min_kept)
+        found: tuple[Tensor, Tensor, Tensor]
+        if binary:
+            found = _opaque.hard_binary_on_host(x, t, skip, ignore_index, by.floor, number, part)
+        else:
+            found = _opaque.hard_labels_on_host(x, t, skip, class_weight, ignore_index, by.floor, number, part)
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.binary = inputs[-1]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        (gap,) = ctx.saved_tensors
+        return gap * (grad if ctx.binary else grad.unsqueeze(1)), None, None, None, None, None, None
 
 
 class _OfHard(host.HostFunction):

@@ -64,11 +64,11 @@ def hardest(loss: Tensor, valid: Tensor, by: Rule) -> Tensor:
 
 def limit_on_host(own: Tensor, floor: float, min_kept: int | float) -> Tensor:
     """The K-th largest of a row where that decides anything; inf where K are above the floor without it."""
-    valid = int((own != -torch.inf).sum().item())
+    valid = int(torch.count_nonzero(own != -torch.inf).item())
     wanted = min_kept if isinstance(min_kept, int) else math.ceil(min_kept * valid)
     if wanted >= valid:
         return own.new_full((), -torch.inf)
-    if int((own > floor).sum().item()) >= wanted:
+    if torch.count_nonzero(own > floor).item() >= wanted:
         return own.new_full((), torch.inf)
     return own.topk(wanted, sorted=False).values.amin()
 
@@ -153,6 +153,16 @@ class HardBinary(Function):
             easy = ~kept(_binary(x, t), _valid(t, skip, ctx.ignore_index), limit, ctx.rule.floor)
         slope = torch.sigmoid(x.masked_fill(easy, 0)) - t.to(x.dtype)
         return (slope * grad).masked_fill(easy, 0), None, None, None, None
+
+
+def soft_binary(
+    x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by: Rule
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `HardBinary` gives on the host: the loss, as mass 1 where it is kept, and the derivative."""
+    valid, loss = _valid(t, skip, ignore_index), _binary(x, t)
+    hard = kept(loss, valid, hardest(loss, valid, by), by.floor)
+    slope = torch.sigmoid(x) - t.to(x.dtype)
+    return torch.where(hard, loss, 0), hard.to(x.dtype), torch.where(hard, slope, 0)
 
 
 def _valid(target: Tensor, skip: Tensor | None, ignore_index: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from losses_core.distributed import gather_cat, named_group
 from losses_core.utils import host
 from losses_seg._distance import squared_steps
-from losses_seg._mining import kth_largest, limit_on_host
+from losses_seg._hard import hard_binary, hard_labels
+from losses_seg._mining import Rule, kth_largest, limit_on_host, soft_binary
 from losses_seg._ranking import Wanted, rank
 
 
@@ -47,6 +48,56 @@ def _(
     increase = torch.empty_like(key, dtype=dtype, memory_format=torch.contiguous_format)
     sums = increase.new_empty(key.shape[:2] if per_image else key.shape[1:2])
     return increase, sums, torch.empty_like(sums)
+
+
+@torch.library.custom_op(
+    "losses_seg::hard_labels_on_host",
+    mutates_args=(),
+    schema="(Tensor x, Tensor labels, Tensor? skip, Tensor? class_weight, int ignore_index, float floor, int? number, "
+    "float? part) -> (Tensor, Tensor, Tensor)",
+)
+def hard_labels_on_host(
+    x: Tensor,
+    labels: Tensor,
+    skip: Tensor | None,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    floor: float,
+    number: int | None,
+    part: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, mass and gap of `losses_seg._hard.hard_labels`; exactly one of ``number`` and ``part`` is given."""
+    if x.numel() == 0:
+        return x.new_zeros(labels.shape), x.new_zeros(labels.shape), torch.zeros_like(x)
+    rule = Rule(floor, cast("int | float", part if number is None else number), None)
+    return hard_labels(x, labels, skip, class_weight, ignore_index, rule)[:3]
+
+
+@hard_labels_on_host.register_fake
+def _(x: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    gap = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return gap.new_empty(labels.shape), gap.new_empty(labels.shape), gap
+
+
+@torch.library.custom_op(
+    "losses_seg::hard_binary_on_host",
+    mutates_args=(),
+    schema="(Tensor x, Tensor t, Tensor? skip, int ignore_index, float floor, int? number, float? part) "
+    "-> (Tensor, Tensor, Tensor)",
+)
+def hard_binary_on_host(
+    x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, floor: float, number: int | None, part: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, mass and gap of `losses_seg._hard.hard_binary`, for a soft target too."""
+    rule = Rule(floor, cast("int | float", part if number is None else number), None)
+    found = hard_binary(x, t, skip, ignore_index, rule) if x.numel() else None
+    return soft_binary(x, t, skip, ignore_index, rule) if found is None else found[:3]
+
+
+@hard_binary_on_host.register_fake
+def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    found = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return found, torch.empty_like(found), torch.empty_like(found)
 
 
 @torch.library.custom_op(

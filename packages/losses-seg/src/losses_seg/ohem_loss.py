@@ -15,7 +15,7 @@ from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Pending
 from losses_seg._activation import log_probabilities
-from losses_seg._hard import HardPixels, hard_binary, hard_labels
+from losses_seg._hard import HardPixels, hard_binary, hard_labels, traced_binary, traced_labels
 from losses_seg._mining import HardBinary, HardLabels, Rule, hardest, kept, rule
 from losses_seg._ranks import Ranks
 from losses_seg._targets import hide, over, read_form, read_target
@@ -78,6 +78,8 @@ def _of_pixels(
     values, index = read_form(pred, target)
     if index and rules.ranks is None and pred.numel() and host.on_host(pred, values):
         return HardPixels(pred, hard_labels(pred, values, skip, class_weight, ignore_index, rules))
+    if index and rules.ranks is None and host.compiling_for_host(pred, values):
+        return traced_labels(pred, values, skip, class_weight, ignore_index, rules)
     goal = read_target(pred, target, ignore_index, "softmax")
     left_out = goal.ignored
     if skip is not None:
@@ -137,6 +139,8 @@ def _hard_binary(
         found = hard_binary(pred, target, skip, ignore_index, rules)
         if found is not None:
             return HardPixels(pred, found)
+    if rules.ranks is None and host.compiling_for_host(pred, target) and not target.requires_grad:
+        return traced_binary(pred, target, skip, ignore_index, rules)
     value, hard, _ = HardBinary.apply(pred, target, skip, ignore_index, rules)
     return Unreduced(value, hard)
 
