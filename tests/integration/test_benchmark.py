@@ -68,18 +68,34 @@ def test_standing(ratio: Spread, kind: str) -> None:
     assert standing(ratio) == kind
 
 
-def test_rounds_rotate() -> None:
+def times_of(seconds: float) -> tuple[list[str], dict[str, list[float]]]:
+    """Calls and samples of three functions that take so long by the clock."""
     calls: list[str] = []
     steps: dict[str, Callable[[], object]] = {name: lambda name=name: calls.append(name) for name in "abc"}
 
     def clock(step: timing.Step, loops: int) -> float:
-        step()
-        return timing.SHORTEST / loops
+        for _ in range(loops):
+            step()
+        return seconds
 
-    samples = timing.interleaved(steps, clock, seconds=0)
+    return calls, timing.interleaved(steps, clock, seconds=0)
+
+
+def test_each_round_has_all_in_an_order_of_its_own() -> None:
+    calls, samples = times_of(2 * timing.LONG)
     assert {name: len(of_name) for name, of_name in samples.items()} == dict.fromkeys("abc", timing.FEWEST)
-    rounds = "".join(calls[6:])  # after two calls of each for warming up
-    assert rounds == "abc" + "bca" + "cab" + "abc" + "bca"
+    after = calls[3 * 3 :]  # three calls of each come first
+    rounds = ["".join(after[start : start + 3]) for start in range(0, len(after), 3)]
+    assert len(rounds) == timing.FEWEST and len(set(rounds)) > 1
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+
+
+def test_a_short_step_is_called_once_more_and_then_several_times() -> None:
+    calls, _ = times_of(timing.SHORTEST / 4)
+    after = calls[3 * 3 :]
+    blocks = [after[start : start + 5] for start in range(0, len(after), 5)]
+    assert len(blocks) == 3 * timing.FEWEST
+    assert all(len(set(block)) == 1 for block in blocks)
 
 
 # ---------------------------------------------------------------------------------------------------------- the checks
@@ -258,6 +274,14 @@ def test_links_of_the_readme(root: Path) -> None:
     folder = root / "benchmarks"
     links = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text())
     assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_numbers_of_the_readme_are_those_of_the_pages(root: Path) -> None:
+    section = (root / "README.md").read_text().partition("## Beside other libraries")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .*[0-9].*$", section, re.MULTILINE)
+    pages = "".join((PAGES / name).read_text() for name in ("benchmark.md", "edge-inputs.md"))
+    assert len(rows) > 4
+    assert [row for row in rows if row not in pages] == []
 
 
 def test_the_page_is_that_of_the_numbers() -> None:
