@@ -123,7 +123,7 @@ class UncertaintyWeighting(Weighting):
         >>> weighting.bind(["depth", "label"])
         >>> terms = weighting({"depth": torch.tensor(2.0), "label": torch.tensor(1.0)}, {"depth": 0.5, "label": 1.0})
         >>> terms.total
-        tensor(2., grad_fn=<AddBackward0>)
+        tensor(2., grad_fn=<...>)
 
     References:
         Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and

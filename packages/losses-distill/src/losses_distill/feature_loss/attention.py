@@ -161,7 +161,7 @@ class AttentionLoss(BaseLoss):
         >>> loss = AttentionLoss()
         >>> student = torch.tensor([[[[1.0, 0.0]]]], requires_grad=True)
         >>> loss(student, torch.tensor([[[[0.0, 2.0]], [[0.0, 1.0]]]]))
-        tensor(1., grad_fn=<DivBackward0>)
+        tensor(1., grad_fn=<...>)
 
     References:
         Zagoruyko, Komodakis, Paying More Attention to Attention: Improving the Performance of Convolutional Neural

@@ -101,7 +101,7 @@ class PKTLoss(RelationLoss):
         >>> loss = PKTLoss(reduction="sum")
         >>> student = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
         >>> loss(student, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]))
-        tensor(0.8109, grad_fn=<SumBackward0>)
+        tensor(0.8109, grad_fn=<...>)
 
     References:
         Passalis, Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018, arXiv
