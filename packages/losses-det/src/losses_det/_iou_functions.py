@@ -29,8 +29,6 @@ Terms: TypeAlias = tuple[Term, ...]
 MODES: tuple[Mode, ...] = get_args(Mode)
 KEPT = 1 << 16
 """Coordinates up to which the slope is computed with the value and kept: 256 KiB in float32."""
-BOXES = 1 << 14
-"""Boxes that are handled together on the host."""
 FEW = 1 << 10
 """Boxes up to which a view is as good as a copy."""
 STEEPEST = 1e4
@@ -113,7 +111,7 @@ def box_loss(pred: Tensor, target: Tensor, terms: Terms, mode: Mode, eps: float,
             "Boxes are compared row by row: match them first, for example with compute_iou(..., pairwise=True)."
         )
     loss = BoxLoss(terms, mode, eps, bbox_format)
-    return Rows(loss, pred, target.to(pred.dtype), keep=pred.numel() <= KEPT, rows=BOXES)
+    return Rows(loss, pred, target.to(pred.dtype), keep=pred.numel() <= KEPT, rows=host.BLOCK // 8)
 
 
 @full_precision

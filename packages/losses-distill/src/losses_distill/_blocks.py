@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from losses_core.utils import host
-
 
 def vectors(x: Tensor, axis: int) -> Tensor:
     """(…, C, …) → (A,C,P), or (A,C) where nothing follows: the vectors lie along axis 1."""
@@ -20,7 +18,7 @@ def vectors(x: Tensor, axis: int) -> Tensor:
     return x.reshape(before, x.shape[axis]) if after == 1 else x.reshape(before, x.shape[axis], after)
 
 
-def blocks(*tensors: Tensor | None, size: int = host.BLOCK) -> Iterable[tuple[Any, ...]]:
+def blocks(*tensors: Tensor | None, size: int) -> Iterable[tuple[Any, ...]]:
     """Parts of tensors (A,C,P) or (A,C), of which the first tells how many elements are handled together.
 
     A part holds whole vectors: some of A, or, where one of A is more than a block, some of P. None stays None.

@@ -11,10 +11,6 @@ from torch import Tensor
 from losses_core.utils import host
 from losses_seg._targets import held, hide, left_out
 
-_BLOCK = 1 << 19
-"""Elements that are handled together, if that is an image at least: with more, temporaries leave the cache, with fewer,
-calls are what takes time."""
-
 
 class Plan(NamedTuple):
     """How to read logits and a target.
@@ -51,8 +47,11 @@ class Found(NamedTuple):
 
 
 def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some images of tensors of N images at a time; the first tensor, (N,C,P), decides how many."""
-    images = max(1, _BLOCK // max(1, tensors[0][0].numel()))
+    """Some images of tensors of N images at a time; the first tensor, (N,C,P), decides how many.
+
+    As many as fit into a cache, and one at least: pixels are not parted, as calls would then be what takes time.
+    """
+    images = max(1, 4 * host.BLOCK // max(1, tensors[0][0].numel()))
     return zip(*(tensor.split(images) for tensor in tensors), strict=True)
 
 

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from losses_core.utils import host
 from losses_testkit.case import Case
 from losses_testkit.runs import NoHostSync, call, leaves, prepared, run, saved_floats
+
+
+class _General(TorchDispatchMode):
+    """Changes nothing, and sends a loss the way it takes on other devices than the host's."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
 
 
 class _Counted:
@@ -77,6 +86,20 @@ class EngineContract:
             warnings.simplefilter("ignore")
             actual = run(torch.compile(case.build(), fullgraph=True), inputs)
         _same(actual, run(case.build(), inputs), 1e-5)
+
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    def test_both_ways_give_the_same(self, case: Case, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        # small enough for several blocks of every input
+        monkeypatch.setattr(host, "BLOCK", 16)
+        if reduction not in case.build().reductions:
+            reduction = "mean"
+        inputs = prepared(case.inputs(5))
+        torch.manual_seed(0)
+        found = run(case.build(), inputs, reduction_override=reduction)
+        torch.manual_seed(0)
+        with _General():  # type: ignore[no-untyped-call]
+            expected = run(case.build(), inputs, reduction_override=reduction)
+        _same(found, expected, 1e-9)
 
     def test_never_waits_for_the_device(self, case: Case) -> None:
         loss, inputs = case.build(), prepared(case.inputs(4), torch.float32)

@@ -14,8 +14,6 @@ from losses_distill._norm import inverse_norm
 
 Kind = Literal["squared", "absolute", "cosine"]
 
-_BLOCK = 8 * host.BLOCK
-"""Elements that are handled together: a feature map of a sample that is larger is read in short pieces, far apart."""
 _NEAR = 0.98
 """Cosine up to which the squared distance is 2 - 2 cos to as many digits as the sum over the elements has."""
 
@@ -42,7 +40,8 @@ class _Summed(host.HostFunction):
         k = {"squared": -2 * scale, "absolute": scale, "cosine": -scale}[kind]
         work = _Absolute(eps, k) if kind == "absolute" else _Cosine(eps, k, kind == "squared")
         written = None if slope is None else vectors(slope, axis)
-        total = sum(work(*parts) for parts in blocks(student, teacher, written, along, size=_BLOCK))
+        # in larger blocks than elsewhere: a feature map of a sample is read in short pieces, far apart
+        total = sum(work(*parts) for parts in blocks(student, teacher, written, along, size=8 * host.BLOCK))
         ctx.axis, ctx.eps, ctx.k = axis, eps, k
         ctx.save_for_backward(x, slope, along)
         return number(total * scale, x)

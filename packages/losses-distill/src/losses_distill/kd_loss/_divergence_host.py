@@ -92,7 +92,7 @@ def _of_any(
 ) -> float:
     """The same whatever the logits are."""
     softening, total = Softening(1, temperature), 0.0
-    for x_part, t_part, slope_part, covered in blocks(x, t, slope, hidden):
+    for x_part, t_part, slope_part, covered in blocks(x, t, slope, hidden, size=host.BLOCK):
         value, gap = value_and_gap(t_part, x_part, None if covered is None else covered.squeeze(1), softening)
         total += value.sum().item()
         if slope_part is not None:

@@ -95,7 +95,7 @@ class _Moments:
         size = -(-self.number // -(-x.numel() // (2 * host.BLOCK)))
         memory = x.new_empty(3, size, self.classes)
         for start in range(0, self.number, size):
-            part = slice(start, start + size)
+            part = slice(start, min(start + size, self.number))  # the columns stand behind the last row
             self._block(x[part], t[part], LOG2E / temperature, part, memory[:, : self.number - start])
         if not self.sound:
             torch.softmax(x / temperature, 1, out=self.both[0])
