@@ -141,3 +141,62 @@ class DecoupledDivergence(Function):
         grad_x = formula.slope(x, t, labels, grad) if ctx.needs_input_grad[0] else None
         grad_t = formula.teacher_slope(x, t, labels) * grad if ctx.needs_input_grad[1] else None
         return grad_x, grad_t, None, None
+
+
+class TracedDivergence(Function):
+    """The same for a compiler, where only the student asks for a gradient: keeps four numbers per position as well.
+
+    In a compiled loop exponentials cost less than to move them to and from memory.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, t: Tensor, labels: Tensor, formula: Decoupled) -> tuple[Tensor, ...]:
+        axis = formula.axis
+        _, hidden = formula.index(labels)
+        odds_p, z_p, _, top_p, sum_p = _view(x, labels, formula)
+        odds_q, z_q, e_q, top_q, sum_q = _view(t, labels, formula)
+        # where both logits are -inf, and at the true class, the term is NaN and means 0
+        terms = torch.where(e_q == 0, 0, e_q * (z_q - z_p)).sum(axis, keepdim=True)
+        alone = top_q == -torch.inf
+        others = torch.where(alone, 0, terms / sum_q + (sum_p / sum_q).log())
+        value = (formula.alpha * of_odds(odds_p, odds_q) + formula.beta * others) * formula.temperature**2
+        return value.squeeze(axis).masked_fill(hidden, 0), odds_p, odds_q, top_p, sum_p, top_q, sum_q
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.formula = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None]:
+        x, t, labels, odds_p, odds_q, top_p, sum_p, top_q, sum_q = ctx.saved_tensors
+        formula: Decoupled = ctx.formula
+        inverse, axis = 1 / formula.temperature, formula.axis
+        grad = grad.unsqueeze(axis) * formula.temperature
+        true = formula.alpha * (torch.sigmoid(odds_p) - torch.sigmoid(odds_q))
+        p = torch.where(top_p == -torch.inf, 0, (x * inverse - top_p).exp() / sum_p)
+        q = torch.where(top_q == -torch.inf, 0, (t * inverse - top_q).exp() / sum_q)
+        slope = torch.where(_same(labels, x, axis), true, (formula.beta - true) * p - formula.beta * q) * grad
+        hidden = (labels - formula.ignore_index).unsqueeze(axis) == 0
+        return torch.where(hidden, 0, slope), None, None, None
+
+
+def _view(x: Tensor, labels: Tensor, formula: Decoupled) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The log odds; logits and exponentials of the others, from their largest on; that, and the exponentials' sum."""
+    axis = formula.axis
+    index, _ = formula.index(labels)
+    z = x * (1 / formula.temperature)
+    others = torch.where(_same(labels, x, axis), -torch.inf, z)
+    top = others.amax(axis, keepdim=True)
+    shifted = others - top
+    exponentials = shifted.exp()
+    total = exponentials.sum(axis, keepdim=True)
+    odds = z.gather(axis, index) - torch.where(top == -torch.inf, top, top + total.log())
+    return odds, shifted, exponentials, top, total
+
+
+def _same(labels: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Where an element is of the class of its label."""
+    classes = torch.arange(x.shape[axis], device=x.device)
+    return labels.unsqueeze(axis) == classes.view(-1, *(1 for _ in x.shape[axis + 1 :]))

@@ -22,7 +22,7 @@ from losses_distill._inputs import (
     weight_on_logits,
 )
 from losses_distill._warn import warn_user
-from losses_distill.kd_loss._decoupled import Decoupled, DecoupledDivergence
+from losses_distill.kd_loss._decoupled import Decoupled, DecoupledDivergence, TracedDivergence
 from losses_distill.kd_loss._decoupled_host import summed_decoupled
 
 
@@ -63,6 +63,8 @@ def dkd_loss(
         value: Tensor = DecoupledDivergence.apply(pred / temperature, target / temperature, labels, formula)
         return value * (temperature * temperature)
     formula = Decoupled(axis, float(temperature), alpha, beta, ignore_index)
+    if torch.compiler.is_compiling() and not target.requires_grad:
+        return TracedDivergence.apply(pred, target, labels, formula)[0]  # type: ignore[no-any-return]
     return DecoupledDivergence.apply(pred, target, labels, formula)  # type: ignore[no-any-return]
 
 
