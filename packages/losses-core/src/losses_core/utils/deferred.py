@@ -42,7 +42,7 @@ class Deferred(abc.ABC):
     @property
     @abc.abstractmethod
     def batch(self) -> int:
-        """The length of the first axis: the denominator of ``batchmean``, for classes that know it."""
+        """The length of the first axis, by which ``batchmean`` divides, for classes that know it."""
 
     def pending(self, reduction: str, avg_factor: float | Tensor | None) -> Pending:
         """The sum up to the division; ``reduction`` is not ``none``."""

@@ -49,7 +49,7 @@ class Formula(Protocol):
 
     @property
     def ignore_index(self) -> float | None:
-        """Elements (or rows) whose target is this have loss and gradient 0. None: there are none."""
+        """Elements, or rows, whose target is this have loss and gradient 0; None if there are none."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Evaluated:
         """``formula(x, t, *constants)``: the loss and its derivative at ``x``."""

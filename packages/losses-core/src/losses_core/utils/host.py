@@ -20,7 +20,7 @@ _modes_active = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 BLOCK = 1 << 17
-"""Elements that are handled together: half a megabyte in float32, so that what is made of them stays in a cache."""
+"""How many elements are handled together, half a megabyte in float32, so that what is made of them stays in a cache."""
 
 
 def on_host(*tensors: Tensor) -> bool:
