@@ -34,24 +34,34 @@ class Pool:
             theirs.close()  # else the end of the process would not show
             self._connections.append(ours)
             self._processes.append(process)
+        self._started = False
 
     def run(self, job: str, arguments: list[dict[str, Any]]) -> list[Any]:
         """Run the function ``module:name`` on as many ranks as there are arguments (two or three)."""
+        if not self._started:
+            # no job before all have met: one that is done with it, or dies of it, would leave others without a group
+            self._answers("the start", RANKS)
+            self._started = True
         for connection, keywords in zip(self._connections, arguments, strict=False):
             connection.send((job, len(arguments), keywords))
-        results = []
-        for rank in range(len(arguments)):
+        results = self._answers(job, len(arguments))
+        failed = [text for text in results if isinstance(text, _Failure)]
+        if failed:
+            raise AssertionError(f"{job} failed on a rank:\n{failed[0].text}")
+        return results
+
+    def _answers(self, job: str, ranks: int) -> list[Any]:
+        """What each rank sends, in their order."""
+        results: list[Any] = []
+        for rank in range(ranks):
             if not self._connections[rank].poll(self._answer):
                 self.close()
                 raise AssertionError(f"rank {rank} gave no answer to {job} within {self._answer} s")
             try:
                 results.append(self._connections[rank].recv())
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 self.close()
                 raise AssertionError(f"rank {rank} died in {job}; before it: {results}") from None
-        failed = [text for text in results if isinstance(text, _Failure)]
-        if failed:
-            raise AssertionError(f"{job} failed on a rank:\n{failed[0].text}")
         return results
 
     def close(self) -> None:
@@ -85,10 +95,11 @@ def _serve(rank: int, folder: str, connection: Connection, timeout: float) -> No
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS, timeout=timedelta(seconds=timeout)
     )
     pair = dist.new_group([0, 1])
+    connection.send(None)
     while True:
         try:
             job, size, keywords = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         try:
             module, name = job.split(":")
