@@ -162,3 +162,10 @@ def test_other_wrong_options():
 def test_a_label_out_of_range_is_an_error_on_the_cpu():
     with pytest.raises(RuntimeError, match="out of bounds"):
         DiceLoss()(torch.randn(1, 2, 3), torch.tensor([[0, 1, 2]]))
+
+
+def test_a_class_that_is_ignored_is_so_in_either_form_of_the_target():
+    x, labels = torch.randn(2, 4, 5, 6), torch.randint(4, (2, 5, 6))
+    encoded = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1)
+    loss = DiceLoss(ignore_index=1)
+    torch.testing.assert_close(loss(x, encoded), loss(x, labels))

@@ -162,3 +162,21 @@ def test_wrong_inputs():
         ohem_cross_entropy_loss(torch.randn(2, 3, 4), torch.zeros(2, 4, dtype=torch.long), min_kept=0)
     with pytest.raises(InputError, match="thresh: expected None or a probability > 0 and <= 1; got 2"):
         ohem_cross_entropy_loss(torch.randn(2, 3, 4), torch.zeros(2, 4, dtype=torch.long), thresh=2)
+
+
+def test_weights_of_several_labels_may_be_given_by_image_or_by_pixel():
+    x, target = torch.randn(2, 3, 4, 5), torch.randint(2, (2, 3, 4, 5))
+    loss = OHEMBinaryLoss(min_kept=7, reduction="none")
+    of_images, of_pixels = torch.tensor([0.0, 2.0]), torch.rand(2, 4, 5).round()
+    for weight, whole in (
+        (of_images, of_images.view(2, 1, 1, 1).expand(x.shape)),
+        (of_pixels, of_pixels.unsqueeze(1).expand(x.shape)),
+    ):
+        torch.testing.assert_close(loss(x, target, weight=weight), loss(x, target, weight=whole))
+
+
+def test_a_soft_truth_of_one_class_is_mined_by_its_own_loss():
+    x, target = torch.randn(50), torch.rand(50)
+    every = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+    found = OHEMBinaryLoss(thresh=None, min_kept=12, reduction="none")(x.view(2, 25), target.view(2, 25)).flatten()
+    torch.testing.assert_close(found, torch.where(every >= every.topk(12).values.min(), every, 0))
