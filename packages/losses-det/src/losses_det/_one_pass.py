@@ -42,7 +42,7 @@ class Rows(Deferred):
     """
 
     def __init__(self, loss: Loss, pred: Tensor, *target: Tensor, keep: bool, rows: int) -> None:
-        self.loss, self.pred, self.target, self.rows = loss, pred, target, rows
+        self.loss, self.x, self.target, self.rows = loss, pred, target, rows
         self._keep = keep and pred.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         self._host = host.on_host(pred, *target) and not any(t.requires_grad for t in target)
 
@@ -51,21 +51,17 @@ class Rows(Deferred):
         return self._host
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.pred.dtype
-
-    @property
     def batch(self) -> int:
-        return self.pred.shape[0] if self.pred.ndim > 1 else 1
+        return self.x.shape[0] if self.x.ndim > 1 else 1
 
     def mass(self) -> float:
-        return self.pred.shape[:-1].numel()
+        return self.x.shape[:-1].numel()
 
     def elements(self) -> Tensor:
         """The loss of each row."""
         if self._host:
             return self._on_host(None)
-        return _OnePass.apply(self.loss, self._keep, self.pred, *self.target)[0]  # type: ignore[no-any-return]
+        return _OnePass.apply(self.loss, self._keep, self.x, *self.target)[0]  # type: ignore[no-any-return]
 
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements())
@@ -74,7 +70,7 @@ class Rows(Deferred):
         return self._on_host(scale)
 
     def _on_host(self, scale: float | Tensor | None) -> Tensor:
-        return _OnHost.apply(self.loss, self._keep, self.rows, scale, self.pred, *self.target)  # type: ignore[no-any-return]
+        return _OnHost.apply(self.loss, self._keep, self.rows, scale, self.x, *self.target)  # type: ignore[no-any-return]
 
 
 class _OnePass(Function):

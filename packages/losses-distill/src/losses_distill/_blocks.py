@@ -18,13 +18,12 @@ def vectors(x: Tensor, axis: int) -> Tensor:
     return x.reshape(before, x.shape[axis]) if after == 1 else x.reshape(before, x.shape[axis], after)
 
 
-def blocks(*tensors: Tensor | None, size: int) -> Iterable[tuple[Any, ...]]:
+def blocks(first: Tensor, *others: Tensor | None, size: int) -> Iterable[tuple[Any, ...]]:
     """Parts of tensors (A,C,P) or (A,C), of which the first tells how many elements are handled together.
 
     A part holds whole vectors: some of A, or, where one of A is more than a block, some of P. None stays None.
     """
-    first = tensors[0]
-    assert first is not None
+    tensors = first, *others
     if first.numel() <= size:
         return [tensors] if first.numel() else []
     one = first.numel() // first.shape[0]

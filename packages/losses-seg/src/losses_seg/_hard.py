@@ -49,14 +49,6 @@ class HardPixels(Deferred):
     def summable(self) -> bool:
         return True
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.x.shape[0]
-
     def unreduced(self) -> Unreduced:
         return Unreduced(_OfHard.apply(self.x, self.found, None)[0], self.found.mass)
 

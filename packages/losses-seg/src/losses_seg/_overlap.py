@@ -68,20 +68,20 @@ class Overlap(Deferred):
         ignore_index: int,
         activation: Activation,
     ) -> None:
-        self.pred, self.target, self.formula = pred, target, formula
+        self.x, self.target, self.formula = pred, target, formula
         self.exponent, self.ignore_index, self.activation = exponent, ignore_index, activation
         self._known: _Known | None = None
         if host.on_host(pred, target) and not target.requires_grad and formula.ranks is None and pred.numel():
             self._look()
 
     def _look(self) -> None:
-        self.values, index = read_form(self.pred, self.target)
-        kind = resolve(self.activation, self.pred.shape[1])
+        self.values, index = read_form(self.x, self.target)
+        kind = resolve(self.activation, self.x.shape[1])
         if kind == "none":
             return
         self.plan = Plan(kind == "softmax", index, self.exponent, self.ignore_index)
         with torch.no_grad():
-            inter, pred, true, p, seen = find_sums(self.pred, self.values, self.plan)
+            inter, pred, true, p, seen = find_sums(self.x, self.values, self.plan)
             sums = Sums(inter, pred, true)
             self._known = _Known(sums, p, seen, self.formula(sums, seen))
 
@@ -89,19 +89,11 @@ class Overlap(Deferred):
     def summable(self) -> bool:
         return self._known is not None
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.pred.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.pred.shape[0]
-
     def unreduced(self) -> Unreduced:
         if self._known is not None:
             return self._known.loss._replace(value=self._on_host(None))
-        goal = read_target(self.pred, self.target, self.ignore_index, self.activation)
-        p = probabilities(self.pred, goal.ignored, self.activation)
+        goal = read_target(self.x, self.target, self.ignore_index, self.activation)
+        p = probabilities(self.x, goal.ignored, self.activation)
         return self.formula(class_sums(p, goal, self.exponent), has_pixels(goal))
 
     def total(self, scale: float | Tensor) -> Tensor:
@@ -112,7 +104,7 @@ class Overlap(Deferred):
         return total_mass(self._known.loss.value, self._known.loss.mass)
 
     def _on_host(self, scale: float | Tensor | None) -> Tensor:
-        result, _ = _OnHost.apply(self.pred, self.values, self._known, self.plan, self.formula, scale)
+        result, _ = _OnHost.apply(self.x, self.values, self._known, self.plan, self.formula, scale)
         return result  # type: ignore[no-any-return]
 
 

@@ -30,14 +30,6 @@ class DistributionCrossEntropy(Deferred):
     def summable(self) -> bool:
         return self._host
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.x.shape[0]
-
     def unreduced(self) -> Unreduced:
         if self._host:
             return Unreduced(_OfDistributions.apply(self.x, self.q, None)[0])

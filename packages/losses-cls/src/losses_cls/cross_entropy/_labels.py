@@ -59,14 +59,6 @@ class LabelCrossEntropy(Deferred):
     def summable(self) -> bool:
         return self._host
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.x.shape[0]
-
     def elements(self) -> Tensor:
         """The loss of each place."""
         if self._host:

@@ -15,7 +15,12 @@ class Deferred(abc.ABC):
 
     Where only the mean or the sum is asked for, without sample weights, a loss can often be had in one pass that never
     writes its elements out. `BaseLoss` takes that way where `summable` says so, and the elements everywhere else.
+
+    Attributes:
+        x: the predictions, which give precision and length of the batch.
     """
+
+    x: Tensor
 
     @abc.abstractmethod
     def unreduced(self) -> Unreduced:
@@ -35,14 +40,14 @@ class Deferred(abc.ABC):
         """The sum of the mass: the denominator of ``mean``."""
 
     @property
-    @abc.abstractmethod
     def dtype(self) -> torch.dtype:
         """The precision of the loss, float32 or float64."""
+        return self.x.dtype
 
     @property
-    @abc.abstractmethod
     def batch(self) -> int:
-        """The length of the first axis, by which ``batchmean`` divides, for classes that know it."""
+        """The length of the first axis, by which ``batchmean`` divides."""
+        return self.x.shape[0] if self.x.ndim else 1
 
     def pending(self, reduction: str, avg_factor: float | Tensor | None) -> Pending:
         """The sum up to the division; ``reduction`` is not ``none``."""

@@ -98,14 +98,6 @@ class Elements(Deferred):
         """Whether this is on the host, and no element is ignored."""
         return self._host and self._complete
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.x.shape[0] if self.x.ndim else 1
-
     def elements(self) -> Tensor:
         """The loss of each element."""
         if self._records():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from losses_core.utils import host
@@ -26,27 +25,19 @@ class Native(Deferred):
     """One of torch's own losses, of single elements, not computed yet."""
 
     def __init__(self, function: Reducing, pred: Tensor, target: Tensor) -> None:
-        self.function, self.pred, self.target = function, pred, target
+        self.function, self.x, self.target = function, pred, target
 
     @property
     def summable(self) -> bool:
-        return host.on_host(self.pred, self.target)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.pred.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.pred.shape[0] if self.pred.ndim else 1
+        return host.on_host(self.x, self.target)
 
     def unreduced(self) -> Unreduced:
-        return Unreduced(self.function(self.pred, self.target, reduction="none"))
+        return Unreduced(self.function(self.x, self.target, reduction="none"))
 
     def mass(self) -> float:
-        return self.pred.numel()
+        return self.x.numel()
 
     def total(self, scale: float | Tensor) -> Tensor:
         # never by torch's mean: of the L1 loss it takes twice as long, and of others it is a view of a buffer of the
         # size of pred, which a log would keep alive
-        return self.function(self.pred, self.target, reduction="sum") * scale
+        return self.function(self.x, self.target, reduction="sum") * scale

@@ -21,7 +21,7 @@ class Summed(Deferred):
     """A loss on the host whose sum has a shorter way than its elements.
 
     Attributes:
-        x: predictions, which give precision and batch size.
+        x: predictions.
         elements: computes the elements, by the operations that are right on any device.
         times: computes a number times their sum.
         number: how many elements there are, where ``mask`` leaves none out.
@@ -37,14 +37,6 @@ class Summed(Deferred):
     @property
     def summable(self) -> bool:
         return True
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.dtype
-
-    @property
-    def batch(self) -> int:
-        return self.x.shape[0]
 
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements(), self.mask)
