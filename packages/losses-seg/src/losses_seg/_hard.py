@@ -17,9 +17,6 @@ from losses_seg._blocks import activate, blocks, indices
 from losses_seg._mining import Rule
 from losses_seg._targets import held, hide
 
-_SOUND = 1e-30
-"""A probability above it has a logarithm in full precision; below it, it may have underflowed."""
-
 
 class Hard(NamedTuple):
     """The hard pixels of a batch.
@@ -88,9 +85,9 @@ def hard_labels(
             at_label.masked_fill_(ignored, 1)
         p.scatter_(1, given, at_label - 1)
         torch.log(at_label, out=value).neg_()
-        if not at_label.amin().item() > _SOUND:  # so that NaN counts as unsound
+        if not at_label.amin().item() > host.SOUND:  # so that NaN counts as unsound
             exact = -F.log_softmax(part, 1).gather(1, given)
-            value.copy_(torch.where(at_label > _SOUND, value, exact))
+            value.copy_(torch.where(at_label > host.SOUND, value, exact))
     mass = _easy(loss.view(-1), None if hidden is None else hidden.flatten(), by).neg_().add_(1).view_as(loss)
     if class_weight is not None:
         mass.mul_(class_weight.index_select(0, safe.flatten()).view_as(mass))

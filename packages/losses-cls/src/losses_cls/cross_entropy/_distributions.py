@@ -13,8 +13,6 @@ from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced
 
-_SOUND = 1e-30
-"""A probability above it has a logarithm in full precision; below it, it may have underflowed."""
 _MODERATE = 100.0
 """A logit up to here is used as it is; the rounding of a larger one would show in a small loss."""
 
@@ -61,14 +59,14 @@ class _OfDistributions(host.HostFunction):
             result = (torch.dot(lse.reshape(-1), mass.reshape(-1)) - host.dot(q, x)) * scale
         # not of large logits, whose rounding would show, nor of -inf, where 0 · log 0 is 0; NaN counts as unsound
         sound = not x.numel() or (
-            p.amin().item() > _SOUND
+            p.amin().item() > host.SOUND
             and torch.linalg.vector_norm(first, math.inf).item() <= _MODERATE
             and math.isfinite((result if scale is not None else result.sum()).item())
         )
         if not sound:
             value = soft_value(x, q, None)
             if scale is None:
-                result = torch.where((p > _SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
+                result = torch.where((p > host.SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
             else:
                 result = value.sum() * scale
         gap.mul_(mass.unsqueeze(1)).sub_(q)

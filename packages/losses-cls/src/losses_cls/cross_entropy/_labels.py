@@ -16,9 +16,6 @@ from losses_core.utils.elementwise import Formula, elementwise
 from losses_core.utils.native import FEW
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
-_SOUND = 1e-30
-"""A probability above it has a logarithm in full precision; below it, it may have underflowed."""
-
 
 class LabelCrossEntropy(Deferred):
     """f(-log p_y) of each place, with f the identity or a ``focus``; not computed yet.
@@ -130,8 +127,8 @@ class _OfLabels(host.HostFunction):
         gap = torch.softmax(x, 1)
         p = gap.gather(1, labels)
         value = p.log().neg_()
-        if p.numel() and not p.amin().item() > _SOUND:  # so that NaN counts as unsound
-            value = torch.where(p > _SOUND, value, -F.log_softmax(x, 1).gather(1, labels))
+        if p.numel() and not p.amin().item() > host.SOUND:  # so that NaN counts as unsound
+            value = torch.where(p > host.SOUND, value, -F.log_softmax(x, 1).gather(1, labels))
         gap.scatter_(1, labels, p.sub_(1))
         share = None if weight is None else weight[labels]
         if focus is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from losses_core.utils import host
 from losses_core.utils.summed import number
 from losses_distill._blocks import blocks
-from losses_distill.kd_loss._exponentials import LOG2E, sound
+from losses_distill.kd_loss._exponentials import sound
 from losses_distill.kd_loss._pearson import Pearson, mean, of_moments, pearson
 
 _LEFT = 1 / 8
@@ -96,7 +96,7 @@ class _Moments:
         memory = x.new_empty(3, size, self.classes)
         for start in range(0, self.number, size):
             part = slice(start, min(start + size, self.number))  # the columns stand behind the last row
-            self._block(x[part], t[part], LOG2E / temperature, part, memory[:, : self.number - start])
+            self._block(x[part], t[part], host.LOG2E / temperature, part, memory[:, : self.number - start])
         if not self.sound:
             torch.softmax(x / temperature, 1, out=self.both[0])
             torch.softmax(t / temperature, 1, out=self.both[1])
