@@ -7,8 +7,8 @@ import torch
 
 from losses_core.utils import host
 from losses_seg import _opaque
-from losses_seg._hard import traced_binary, traced_labels
 from losses_seg._mining import hardest, kth_largest, rule
+from losses_seg._mining_host import traced_binary, traced_labels
 from losses_seg.functional import ohem_binary_loss, ohem_cross_entropy_loss
 
 torch.manual_seed(0)

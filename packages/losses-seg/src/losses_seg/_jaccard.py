@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses_core.utils import host
 from losses_core.utils.autograd import Function
-from losses_seg._ranking import ALL, Wanted, rank
+from losses_seg._jaccard_host import ALL, Wanted, rank
 from losses_seg._ranks import Ranks
 from losses_seg._targets import Target, hide, is_class, safe_labels
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from losses_core.distributed import gather_cat, named_group
 from losses_core.utils import host
 from losses_seg._distance import squared_steps
-from losses_seg._hard import hard_binary, hard_labels
+from losses_seg._jaccard_host import Wanted, rank
 from losses_seg._mining import Rule, kth_largest, limit_on_host, soft_binary
-from losses_seg._ranking import Wanted, rank
+from losses_seg._mining_host import hard_binary, hard_labels
 
 
 @torch.library.custom_op("losses_seg::softmax_on_host", mutates_args=(), schema="(Tensor x, Tensor? ignored) -> Tensor")
@@ -36,7 +36,7 @@ def _(x: Tensor, ignored: Tensor | None) -> Tensor:
 def rank_on_host(
     key: Tensor, truth: Tensor | None, per_image: bool, present: bool, ids: Sequence[int] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`losses_seg._ranking.rank`."""
+    """`losses_seg._jaccard_host.rank`."""
     return rank(key, truth, per_image, Wanted(present, ids))
 
 
@@ -66,7 +66,7 @@ def hard_labels_on_host(
     number: int | None,
     part: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, mass and gap of `losses_seg._hard.hard_labels`; exactly one of ``number`` and ``part`` is given."""
+    """Loss, mass and gap of `losses_seg._mining_host.hard_labels`; exactly one of ``number`` and ``part`` is given."""
     if x.numel() == 0:
         return x.new_zeros(labels.shape), x.new_zeros(labels.shape), torch.zeros_like(x)
     rule = Rule(floor, cast("int | float", part if number is None else number), None)
@@ -88,7 +88,7 @@ def _(x: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 def hard_binary_on_host(
     x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, floor: float, number: int | None, part: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, mass and gap of `losses_seg._hard.hard_binary`, for a soft target too."""
+    """Loss, mass and gap of `losses_seg._mining_host.hard_binary`, for a soft target too."""
     rule = Rule(floor, cast("int | float", part if number is None else number), None)
     found = hard_binary(x, t, skip, ignore_index, rule) if x.numel() else None
     return soft_binary(x, t, skip, ignore_index, rule) if found is None else found[:3]

@@ -11,9 +11,9 @@ from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 from losses_seg._activation import probabilities, slope_of_activation
-from losses_seg._blocks import Plan, find_slope, find_sums
 from losses_seg._ranks import Ranks
 from losses_seg._sums import Sums, class_sums
+from losses_seg._sums_host import Plan, find_slope, find_sums
 from losses_seg._targets import Activation, Target, has_pixels, held, left_out, read_form, read_target, resolve
 
 

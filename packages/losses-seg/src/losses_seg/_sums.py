@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from losses_core.utils.autograd import Function
-from losses_seg._blocks import by_label, power
 from losses_seg._ranks import Ranks
+from losses_seg._sums_host import by_label, power
 from losses_seg._targets import Target, hide, holds, is_class, over, safe_labels
 
 

@@ -12,7 +12,7 @@ from losses_core.utils import checks
 from losses_core.utils.precision import full_precision
 from losses_seg._activation import probabilities
 from losses_seg._jaccard import class_surrogate, hinge_surrogate
-from losses_seg._ranking import Wanted
+from losses_seg._jaccard_host import Wanted
 from losses_seg._ranks import BatchLevel, Ranks
 from losses_seg._targets import (
     ACTIVATIONS,

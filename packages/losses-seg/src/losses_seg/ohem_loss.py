@@ -15,8 +15,8 @@ from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Pending
 from losses_seg._activation import log_probabilities
-from losses_seg._hard import HardPixels, hard_binary, hard_labels, traced_binary, traced_labels
 from losses_seg._mining import HardBinary, HardLabels, Rule, hardest, kept, rule
+from losses_seg._mining_host import HardPixels, hard_binary, hard_labels, traced_binary, traced_labels
 from losses_seg._ranks import Ranks
 from losses_seg._targets import hide, over, read_form, read_target
 

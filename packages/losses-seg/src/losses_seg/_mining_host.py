@@ -13,8 +13,8 @@ from losses_core.utils import host
 from losses_core.utils.autograd import Function
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.weight_reduce import Unreduced, total_mass
-from losses_seg._blocks import activate, blocks, indices
 from losses_seg._mining import Rule
+from losses_seg._sums_host import activate, blocks, indices
 from losses_seg._targets import held, hide
 
 
