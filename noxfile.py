@@ -17,7 +17,7 @@ from typing import Any
 import nox
 
 sys.path.insert(0, str(Path("benchmarks").resolve()))
-from bench.peers import WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES
+from bench.peers import ALSO_NEEDED, WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -106,7 +106,7 @@ def third_party(*distributions: Distribution) -> list[str]:
 
 def install_peers(session: nox.Session) -> None:
     """The libraries to compare with; what cannot be installed is missing, and counted there."""
-    for name in WITH_DEPENDENCIES:
+    for name in [*WITH_DEPENDENCIES, *ALSO_NEEDED]:
         session.install(name, success_codes=range(3))
     for name in WITHOUT_DEPENDENCIES:
         session.install("--no-deps", name, success_codes=range(3))

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 WITH_DEPENDENCIES = ["fvcore", "kornia", "monai", "pytorch-metric-learning"]
+# what the mm* libraries import, without being a library of losses itself
+ALSO_NEEDED = ["mmengine"]
 # torchvision is for one release of torch, another one than ours; of these only modules without it are loaded
 WITHOUT_DEPENDENCIES = [
     "mmdet",
@@ -55,8 +57,11 @@ def load(target: str) -> Any:
     package = module.partition(".")[0]
     if not is_installed(package):
         raise Missing(package)
-    prepare(package)
-    return getattr(importlib.import_module(module), name)
+    try:
+        prepare(package)
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:  # something else that the library needs
+        raise Missing(f"{package}, which needs {error.name}") from error
 
 
 def prepare(package: str) -> None:

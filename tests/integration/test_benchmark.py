@@ -14,7 +14,7 @@ from bench import checks, page, timing
 from bench.__main__ import PAGES, RESULTS, arguments, chosen
 from bench.case import Inputs
 from bench.cases import CASES
-from bench.peers import WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES, Missing, load
+from bench.peers import ALSO_NEEDED, WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES, Missing, load
 from bench.results import OURS, CaseResult, Contender, Report
 from bench.run import facts_needed, share_facts
 from bench.stats import Spread, geometric_mean, paired, spread, standing
@@ -32,12 +32,19 @@ def test_every_registered_loss_has_a_case() -> None:
 
 def test_every_peer_is_pinned(root: Path) -> None:
     pinned = re.findall(r"^([\w-]+)==", (root / "constraints.txt").read_text(), re.MULTILINE)
-    assert {*WITH_DEPENDENCIES, *WITHOUT_DEPENDENCIES} <= set(pinned)
+    assert {*WITH_DEPENDENCIES, *WITHOUT_DEPENDENCIES, *ALSO_NEEDED} <= set(pinned)
 
 
 def test_a_library_that_is_not_there_is_missing() -> None:
     with pytest.raises(Missing):
         load("no_such_library.losses:Loss")
+
+
+def test_a_library_that_needs_what_is_not_there_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_installed.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Missing, match="half_installed, which needs no_such_library"):
+        load("half_installed:Loss")
 
 
 # ------------------------------------------------------------------------------------------------------------- samples
