@@ -26,7 +26,7 @@ SOUND = 1e-30
 """A probability above it has a logarithm in full precision; below it, it may have underflowed."""
 
 LOG2E = 1 / math.log(2)
-"""What makes powers of 2 of powers of e: on a CPU they take a third of the time."""
+"""What turns powers of e into powers of 2, which take a third of the time on a CPU."""
 
 
 def on_host(*tensors: Tensor) -> bool:
