@@ -71,6 +71,18 @@ def test_labels_whose_probability_underflows(name, scale):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("offset", [-80, 40, 80])
+def test_a_gradient_keeps_its_digits_where_its_scale_is_small(offset):
+    x, labels = torch.randn(100, 100) + offset, torch.randint(100, (100,))
+    for loss, target in ((CrossEntropyLoss(), labels), (SoftCrossEntropyLoss(), F.one_hot(labels, 100).float())):
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            pred = x.to(dtype, copy=True).requires_grad_()
+            loss(pred, target.to(dtype) if target.is_floating_point() else target, avg_factor=1e9).backward()
+            found.append(pred.grad.double() * 1e9)
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("size", [(3, 4), (150, 120)], ids=str)
 def test_second_derivative_of_labels(name, size):

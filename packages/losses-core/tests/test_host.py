@@ -95,6 +95,39 @@ class TestOnHost:
         assert host.dot(a[:1], b[:1]) == torch.dot(a[0], b[0])
 
 
+class TestSoftmax:
+    def normal(self, x):
+        numbers, factor = host.softmax(x)
+        return numbers * factor
+
+    @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4), (2, 40, 3, 5), (0, 3), (2, 3, 0), (1, 1)], ids=str)
+    @pytest.mark.parametrize("offset", [0, -12, -95, 70, 1000], ids=str)
+    def test_equals_the_definition(self, shape, offset):
+        x = torch.randn(shape) * 3 + offset
+        torch.testing.assert_close(self.normal(x).double(), x.double().softmax(1), rtol=5e-6, atol=1e-12)
+
+    def test_at_the_end_of_the_range(self):
+        x = torch.tensor([[88.0, 86.0, 50.0], [-90.0, -86.0, -88.0]])
+        torch.testing.assert_close(self.normal(x).double(), x.double().softmax(1), rtol=5e-6, atol=0)
+
+    def test_writes_where_it_is_told(self):
+        x = torch.randn(2, 3, 4)
+        out = torch.empty(2, 4, 3).mT
+        numbers, factor = host.softmax(x, out)
+        assert numbers is out
+        torch.testing.assert_close(out * factor, x.softmax(1))
+
+    @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5)], ids=str)
+    def test_places_keep_to_themselves(self, shape):
+        x = torch.randn(shape)
+        alone = self.normal(x)
+        x[1], x[2, 0], x[3] = 1e4 * torch.randn(shape[1:]), -torch.inf, torch.nan
+        found = self.normal(x)
+        assert torch.equal(found[0], alone[0])
+        torch.testing.assert_close(found[:3], x[:3].softmax(1))
+        assert found[3].isnan().all()
+
+
 SHAPES = [(3, 4), (1, 1), (0, 4), (host.BLOCK // 4 + 3, 4), (3, 2, host.BLOCK // 5)]
 
 

@@ -29,6 +29,11 @@ def index(generator, n):
     return Inputs(_logits(generator, n), _labels(generator, n, 0, C))
 
 
+def many(generator, n):
+    """So many classes that their softmax is computed in another way."""
+    return Inputs(_logits(generator, n, 34, (2, 3)), _labels(generator, n, 0, 34, (2, 3)))
+
+
 def index_channel(generator, n):
     """(n,1,*S) indices of 8 bits."""
     return Inputs(_logits(generator, n), _labels(generator, n, 0, C).unsqueeze(1).to(torch.uint8))
@@ -163,6 +168,7 @@ INDEX = {
 }
 CHANNEL = {**INDEX, "make": index_channel}
 FEW = {**INDEX, "make": few}
+MANY = {**INDEX, "make": many, "edges": {}}
 VOLUME = {**INDEX, "make": volume}
 LINE = {**INDEX, "make": line, "saved": None}
 ONE_HOT = {**INDEX, "make": one_hot, "ignore": ignore_dense}
@@ -291,6 +297,7 @@ CASES = [
     _dice({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
     _dice(CHANNEL, "uint8"),
     _dice(VOLUME, "3-D"),
+    _dice(MANY, "many classes"),
     _dice(LINE, "1-D"),
     _dice(ONE_HOT, "one-hot"),
     _dice(SOFT, "soft"),

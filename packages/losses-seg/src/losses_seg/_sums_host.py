@@ -111,10 +111,16 @@ def indices(values: Tensor, hidden: Tensor | None, x: Tensor) -> Tensor:
     return labels
 
 
+_MANY = 32
+"""Classes from which on torch's softmax along an inner axis takes longer than the passes it is made of."""
+
+
 def activate(x: Tensor, ignored: Tensor | None, out: Tensor, softmax: bool) -> None:
     """Probabilities, 0 where ignored, in ``out``."""
-    if softmax:
+    if softmax and x.shape[1] < _MANY:
         torch.softmax(x, 1, out=out)
+    elif softmax:
+        out.mul_(host.softmax(x, out)[1])
     else:
         torch.sigmoid(x, out=out)
     if ignored is not None:

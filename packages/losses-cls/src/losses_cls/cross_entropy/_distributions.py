@@ -11,6 +11,7 @@ from torch import Tensor
 from losses_cls.cross_entropy._softmax import soft_cross_entropy, soft_value
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
+from losses_core.utils.summed import handed_on
 from losses_core.utils.weight_reduce import Unreduced
 
 _MODERATE = 100.0
@@ -37,21 +38,22 @@ class DistributionCrossEntropy(Deferred):
         return self.x.numel() / self.x.shape[1] if self.x.shape[1] else 0.0
 
     def total(self, scale: float | Tensor) -> Tensor:
-        return _OfDistributions.apply(self.x, self.q, scale)[0]  # type: ignore[no-any-return]
+        factor = scale.item() if isinstance(scale, Tensor) else scale
+        return _OfDistributions.apply(self.x, self.q, factor)[0]  # type: ignore[no-any-return]
 
 
 class _OfDistributions(host.HostFunction):
-    """The loss, and the gap p Σq - q, which is its gradient and kept beside q.
+    """The loss, and its gradient p Σq - q, times the scale, which is kept beside q.
 
-    The gap is a second output, so that a double backward finds its derivative in the graph.
+    That slope is a second output, so that a double backward finds its derivative in the graph.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, Tensor]:
-        gap = torch.softmax(x, 1)
+    def forward(ctx: Any, x: Tensor, q: Tensor, scale: float | None) -> tuple[Tensor, Tensor]:
+        slope, to_normal = host.softmax(x)
         mass = q.sum(1)
         # -Σ q log p = lse Σ q - Σ q x, and any class gives the logarithm of the sum of exponentials
-        p, first = gap.select(1, 0), x.select(1, 0)
+        p, first = slope.select(1, 0) * to_normal.squeeze(1), x.select(1, 0)
         lse = first - p.log()
         if scale is None:
             result = lse.mul_(mass).sub_((q * x).sum(1))
@@ -69,23 +71,28 @@ class _OfDistributions(host.HostFunction):
                 result = torch.where((p > host.SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
             else:
                 result = value.sum() * scale
-        gap.mul_(mass.unsqueeze(1)).sub_(q)
+        factor = 1.0 if scale is None else scale
+        slope.mul_(to_normal.mul_(mass.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
         ctx.scale = scale
-        ctx.save_for_backward(gap, q)
+        ctx.save_for_backward(slope, q)
         ctx.set_materialize_grads(False)
-        return result, gap
+        return result, slope
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, grad_gap: Tensor | None) -> tuple[Tensor | None, None, None]:
-        gap, q = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, None, None]:
+        slope, q = ctx.saved_tensors
         total = None
         if grad is not None:
-            total = gap * (grad.unsqueeze(1) if ctx.scale is None else grad * ctx.scale)
-        if grad_gap is not None:
-            mass = q.sum(1, keepdim=True)
-            p_mass = gap + q
-            # p Σq (g - Σ p g), without a division where Σq is 0
-            mean = (p_mass * grad_gap).sum(1, keepdim=True) / torch.where(mass == 0, 1, mass)
-            of_gap = p_mass * (grad_gap - mean)
-            total = of_gap if total is None else total + of_gap
+            if ctx.scale is None:
+                total = slope * grad.unsqueeze(1)
+            else:
+                total = slope * grad if torch.is_grad_enabled() else handed_on(slope, grad)
+        if grad_slope is not None:
+            scaled_q = q if ctx.scale is None else q * ctx.scale
+            mass = scaled_q.sum(1, keepdim=True)
+            p_mass = slope + scaled_q
+            # p Σq (g - Σ p g), without a division where Σq or the scale is 0
+            mean = (p_mass * grad_slope).sum(1, keepdim=True) / torch.where(mass == 0, 1, mass)
+            of_slope = p_mass * (grad_slope - mean)
+            total = of_slope if total is None else total + of_slope
         return total, None, None

@@ -14,6 +14,7 @@ from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Formula, elementwise
 from losses_core.utils.native import FEW
+from losses_core.utils.summed import handed_on
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
 
@@ -106,9 +107,9 @@ class LabelCrossEntropy(Deferred):
 
 
 class _OfLabels(host.HostFunction):
-    """The loss, and the gap p - onehot, which is its gradient up to a factor per place and all that is kept.
+    """The loss, and its gradient but for a focus, p - onehot times a factor per place, which is all that is kept.
 
-    The gap is a second output, so that a double backward finds its derivative in the graph.
+    That slope is a second output, so that a double backward finds its derivative in the graph.
     """
 
     @staticmethod
@@ -124,60 +125,90 @@ class _OfLabels(host.HostFunction):
     ) -> tuple[Tensor, Tensor]:
         if ignored is not None:
             labels = labels.masked_fill(ignored, 0)
-        gap = torch.softmax(x, 1)
-        p = gap.gather(1, labels)
+        slope, to_normal = host.softmax(x)
+        p = slope.gather(1, labels).mul_(to_normal)
         value = p.log().neg_()
         if p.numel() and not p.amin().item() > host.SOUND:  # so that NaN counts as unsound
-            value = torch.where(p > host.SOUND, value, -F.log_softmax(x, 1).gather(1, labels))
-        gap.scatter_(1, labels, p.sub_(1))
+            unsound = ~(p > host.SOUND).squeeze(1)
+            rows = F.log_softmax(x.movedim(1, -1)[unsound], 1)
+            value.movedim(1, -1)[unsound] = -rows.gather(1, labels.movedim(1, -1)[unsound])
         share = None if weight is None else weight[labels]
         if focus is not None:
             evaluated = focus(value, labels, share)
             value, share = evaluated.value(), evaluated.slope()
         elif share is not None:
             value = value * share
+        each = smoothing / x.shape[1] if smoothing else 0.0
         if smoothing:
-            classes = x.shape[1]
             # -Σ log p = C lse - Σ x, and the logarithm of the sum of exponentials is x_y - log p_y
             lse = x.gather(1, labels).add_(value)
             value.mul_(1 - smoothing).add_(lse, alpha=smoothing)
-            value.sub_(x.sum(1, keepdim=True), alpha=smoothing / classes)
-            gap.sub_(smoothing / classes).scatter_add_(1, labels, value.new_full((), smoothing).expand(labels.shape))
+            value.sub_(x.sum(1, keepdim=True), alpha=each)
+        factor = _factor(labels, weight, scale) if focus is None else None
+        _write_slope(slope, labels, p.sub_(1 - smoothing), to_normal, factor, each)
         if ignored is not None:
             value.masked_fill_(ignored, 0)
-            host.zero_where_(gap, ignored)
+            host.zero_where_(slope, ignored)
         ctx.smoothing, ctx.focus, ctx.scale = smoothing, focus, scale
-        ctx.save_for_backward(gap, labels, ignored, weight, None if focus is None else share)
+        ctx.save_for_backward(slope, labels, ignored, weight, None if focus is None else share)
         ctx.set_materialize_grads(False)
-        return value.squeeze(1) if scale is None else value.sum() * scale, gap
+        return value.squeeze(1) if scale is None else value.sum() * scale, slope
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, grad_gap: Tensor | None) -> tuple[Tensor | None, ...]:
-        gap, labels, ignored, weight, share = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
+        slope, labels, ignored, weight, share = ctx.saved_tensors
+        focus, scale = ctx.focus, ctx.scale
         total = None
-        if grad is not None:
-            grad = grad.unsqueeze(1) if ctx.scale is None else grad * ctx.scale
-            if ctx.focus is None:
-                share = None if weight is None else weight[labels]
-            elif torch.is_grad_enabled():
-                share = _recorded_share(gap, labels, weight, ctx.focus)
-            if share is not None and ignored is not None:
-                # a NaN stays at its place: it is no factor of a gap that is 0 there
-                share = share.masked_fill(ignored, 0)
-            total = gap * (grad if share is None else grad * share)
-        if grad_gap is not None:
-            p = _probabilities(gap, labels, ignored, ctx.smoothing)
+        if grad is not None and focus is None:
+            if scale is None:
+                total = slope * grad.unsqueeze(1)
+            else:
+                total = slope * grad if torch.is_grad_enabled() else handed_on(slope, grad)
+        elif grad is not None:
+            if torch.is_grad_enabled():
+                share = _recorded_share(slope, labels, weight, focus)
             if ignored is not None:
-                p = p.masked_fill(ignored, 0)
-            of_gap = p * (grad_gap - (p * grad_gap).sum(1, keepdim=True))
-            total = of_gap if total is None else total + of_gap
+                # a NaN stays at its place: it is no factor of a slope that is 0 there
+                share = share.masked_fill(ignored, 0)
+            total = slope * share * grad.unsqueeze(1) if scale is None else slope * (grad * scale * share)
+        if grad_slope is not None:
+            factor = _factor(labels, weight, scale) if focus is None else None
+            scaled_p = _scaled_probabilities(slope, labels, ignored, ctx.smoothing, factor)
+            mean = (scaled_p * grad_slope).sum(1, keepdim=True)
+            if factor is not None:
+                # Σ p g, without a division where the factor is 0
+                factor = torch.as_tensor(factor, dtype=slope.dtype)
+                mean = mean / torch.where(factor == 0, 1, factor)
+            of_slope = scaled_p * (grad_slope - mean)
+            total = of_slope if total is None else total + of_slope
         return total, None, None, None, None, None, None
 
 
-def _probabilities(gap: Tensor, labels: Tensor, ignored: Tensor | None, smoothing: float) -> Tensor:
-    """Back from the gap."""
-    one = gap.new_full((), 1 - smoothing).expand(labels.shape)
-    return (gap + smoothing / gap.shape[1]).scatter_add(1, labels, one)
+def _write_slope(
+    p: Tensor, labels: Tensor, at_label: Tensor, to_normal: Tensor, factor: float | Tensor | None, each: float
+) -> None:
+    """``p``, with ``to_normal``, becomes p - onehot, with ``factor``; smoothing asks for ``each`` of every class."""
+    p.mul_(to_normal if factor is None else to_normal.mul_(factor))
+    if each:
+        p.sub_(each if factor is None else each * factor)
+        at_label.sub_(each)
+    p.scatter_(1, labels, at_label if factor is None else at_label.mul_(factor))
+
+
+def _factor(labels: Tensor, weight: Tensor | None, scale: float | Tensor | None) -> float | Tensor | None:
+    """That of the gradient of each place; None: 1."""
+    if weight is None:
+        return scale
+    return weight[labels] if scale is None else weight[labels] * scale
+
+
+def _scaled_probabilities(
+    slope: Tensor, labels: Tensor, ignored: Tensor | None, smoothing: float, factor: float | Tensor | None
+) -> Tensor:
+    """Back from the slope, with its factor; 0 at ignored places."""
+    one = slope.new_ones(labels.shape) if factor is None else slope.new_ones(labels.shape) * factor
+    scaled = (slope + one * (smoothing / slope.shape[1])).scatter_add(1, labels, one * (1 - smoothing))
+    return scaled if ignored is None else scaled.masked_fill(ignored, 0)
 
 
 def _recorded_share(gap: Tensor, labels: Tensor, weight: Tensor | None, focus: Formula) -> Tensor:

@@ -67,11 +67,12 @@ def number(value: float, x: Tensor) -> Tensor:
 
 
 def handed_on(slope: Tensor, grad: Tensor) -> Tensor:
-    """``slope`` times the 0-d ``grad``: the very tensor where that is 1, as in most training steps.
+    """``slope`` times the 0-d ``grad``: in the very memory where that is 1, as in most training steps.
 
     Whoever writes into it and goes back through the same graph once more is told so by autograd, which keeps it.
     """
-    return slope if host.on_host(grad) and grad.item() == 1 else slope * grad
+    # detached, as a slope that was an output of the function comes with its graph
+    return slope.detach() if host.on_host(grad) and grad.item() == 1 else slope * grad
 
 
 def recorded(loss: Callable[[Tensor], Tensor], x: Tensor, scale: Tensor | float) -> Tensor:

@@ -61,7 +61,7 @@ def _of_moderate(
 ) -> float | None:
     """The sum, without ``scale``; the slope is written, with it. None where logits are large, -inf or NaN."""
     pair, sums, total = None, [], 0.0
-    for x_part, t_part, slope_part, covered in blocks(x, t, slope, hidden, size=2 * host.BLOCK):
+    for x_part, t_part, slope_part, covered in blocks(x, t, slope, hidden, size=host.BLOCK // 2):
         if pair is None or pair.gap.shape != x_part.shape:
             pair = Exponentials(x_part)
         pair.fill(x_part, t_part, temperature, covered)

@@ -92,7 +92,7 @@ class _Moments:
         # rows then columns: Σ p², Σ q², Σ p q
         self.raw = x.new_empty(3, self.number + self.classes)
         self.totals = x.new_empty(2, self.classes)
-        size = -(-self.number // -(-x.numel() // (2 * host.BLOCK)))
+        size = -(-self.number // -(-2 * x.numel() // host.BLOCK))
         memory = x.new_empty(3, size, self.classes)
         for start in range(0, self.number, size):
             part = slice(start, min(start + size, self.number))  # the columns stand behind the last row
