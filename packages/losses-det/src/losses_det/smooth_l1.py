@@ -191,7 +191,7 @@ class L1Loss(BaseLoss):
     def _forward(self, pred: Tensor, target: Tensor) -> Deferred:
         target = _like(pred, target)
         if pred.numel() <= FEW or not host.on_host(pred, target) or target.requires_grad:
-            return Native(F.l1_loss, pred, target)
+            return Native(F.l1_loss, pred, target, averages=True)
         elements = partial(F.l1_loss, pred, target, reduction="none")
         return Summed(pred, elements, partial(summed_difference, pred, target, False), pred.numel())
 

@@ -144,6 +144,10 @@ def find_slope(p: Tensor, values: Tensor, of_inter: Tensor, of_pred: Tensor, pla
     else:
         given = values.flatten(2)
     for part, goal, its_share, its_factor, out in blocks(p, given, share, factor, result):
+        if plan.labels and plan.softmax and len(part) == 1:
+            # by hand, as torch's backward of a softmax along an inner axis takes longer with many classes
+            _label_slope(part, goal, its_factor, its_share, plan.exponent, out)
+            continue
         if plan.labels:
             of_part = its_factor.expand_as(part).contiguous()
             if plan.exponent != 1:
@@ -156,6 +160,24 @@ def find_slope(p: Tensor, values: Tensor, of_inter: Tensor, of_pred: Tensor, pla
         else:
             torch.ops.aten.sigmoid_backward(of_part, part, grad_input=out)
     return result
+
+
+def _label_slope(p: Tensor, given: Tensor, factor: Tensor, share: Tensor, exponent: float, out: Tensor) -> None:
+    """That of one image (1,C,P) with labels: s_j - p_j Σ s with s_j = p_j (f_j p_j^(e-1) + b_j 1[j=y])."""
+    at_label = p.gather(1, given).mul_(share.view(-1)[given])
+    if exponent == 1:
+        sums = _weighted_sums(p, factor).add_(at_label)
+        torch.sub(factor, sums, out=out).mul_(p)
+    else:
+        torch.pow(p, exponent, out=out)
+        sums = _weighted_sums(out, factor).add_(at_label)
+        out.mul_(factor).addcmul_(p, sums, value=-1)
+    out.scatter_add_(1, given, at_label)
+
+
+def _weighted_sums(p: Tensor, factor: Tensor) -> Tensor:
+    """Σ over the classes of one image, (1,1,P), in all digits whatever the precision of matrix products is set to."""
+    return torch.mv(p[0].mT, factor.view(-1)).view(1, 1, -1)
 
 
 def _dense_slope(p: Tensor, given: Tensor, factor: Tensor, share: Tensor, exponent: float) -> Tensor:

@@ -92,7 +92,7 @@ def _deferred(
     formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
     elements = Elements(formula, pred, target, pos_weight, class_weight)
     if with_logits and class_weight is None and elements.plain and pred.numel() <= FEW:
-        return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target)
+        return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target, averages=True)
     return elements
 
 

@@ -22,10 +22,18 @@ class Reducing(Protocol):
 
 
 class Native(Deferred):
-    """One of torch's own losses, of single elements, not computed yet."""
+    """One of torch's own losses, of single elements, not computed yet.
 
-    def __init__(self, function: Reducing, pred: Tensor, target: Tensor) -> None:
-        self.function, self.x, self.target = function, pred, target
+    Args:
+        function: the loss.
+        pred: predictions.
+        target: targets.
+        averages: whether its mean is as good as its sum and a division. Some are a view of a buffer of the size of
+            ``pred``, which a log would keep alive.
+    """
+
+    def __init__(self, function: Reducing, pred: Tensor, target: Tensor, *, averages: bool = False) -> None:
+        self.function, self.x, self.target, self.averages = function, pred, target, averages
 
     @property
     def summable(self) -> bool:
@@ -38,6 +46,6 @@ class Native(Deferred):
         return self.x.numel()
 
     def total(self, scale: float | Tensor) -> Tensor:
-        # never by torch's mean: of the L1 loss it takes twice as long, and of others it is a view of a buffer of the
-        # size of pred, which a log would keep alive
+        if self.averages and isinstance(scale, float) and scale * self.x.numel() == 1:
+            return self.function(self.x, self.target, reduction="mean")
         return self.function(self.x, self.target, reduction="sum") * scale
