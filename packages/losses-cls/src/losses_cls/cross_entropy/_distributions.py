@@ -71,8 +71,9 @@ class _OfDistributions(host.HostFunction):
                 result = torch.where((p > host.SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
             else:
                 result = value.sum() * scale
-        factor = 1.0 if scale is None else scale
-        slope.mul_(to_normal.mul_(mass.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
+        if ctx.needs_input_grad[0]:
+            factor = 1.0 if scale is None else scale
+            slope.mul_(to_normal.mul_(mass.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
         ctx.scale = scale
         ctx.save_for_backward(slope, q)
         ctx.set_materialize_grads(False)

@@ -144,8 +144,9 @@ class _OfLabels(host.HostFunction):
             lse = x.gather(1, labels).add_(value)
             value.mul_(1 - smoothing).add_(lse, alpha=smoothing)
             value.sub_(x.sum(1, keepdim=True), alpha=each)
-        factor = _factor(labels, weight, scale) if focus is None else None
-        _write_slope(slope, labels, p.sub_(1 - smoothing), to_normal, factor, each)
+        if ctx.needs_input_grad[0]:
+            factor = _factor(labels, weight, scale) if focus is None else None
+            _write_slope(slope, labels, p.sub_(1 - smoothing), to_normal, factor, each)
         if ignored is not None:
             value.masked_fill_(ignored, 0)
             host.zero_where_(slope, ignored)
