@@ -154,12 +154,14 @@ REASONS = """Where that comes from:
 - *A few hundred elements* (`32x10`, `300`): a call here checks shapes, dtypes and what is to be hidden, weighted and
   reduced, which takes 10 to 30 µs more than torch's call of one or two kernels. Compiled, the guards on that code take
   about 10 µs more than those on a plain function, and any compiled call about 0.1 ms before arithmetic.
-- *Losses that torch has as one kernel* (cross-entropy of N × C, binary cross-entropy, smooth L1): the kernels do little
-  but read and write, so there is nothing to leave out, compiled or not.
+- *Losses that torch has as one kernel* (binary cross-entropy, smooth L1; compiled, cross-entropy too): the kernels do
+  little but read and write, so there is nothing to leave out.
 - *MGD*: nine tenths of it are convolutions, which are torch's for everyone.
-- *Compiled slower than eager*: eager losses on a CPU work through parts that a cache holds, by torch's own kernels. A
-  compiler makes loops over whole tensors: where memory is what takes time, that is no gain, and its exponentials and
-  matrix products are no faster than torch's.
+- *Balanced L1, compiled*: two thirds of the difference are `log1p` where others take `log`, which loses the digits of
+  the gradient of small differences.
+- *Compiled slower than eager*: eager losses on a CPU work through parts that a cache holds, take exponentials from
+  torch's vector library, and often find the gradient with the value, so that the backward is no pass at all. A compiler
+  reads the inputs again in the backward, and its exponentials and matrix products are no faster than torch's.
 
 *Saved* is 3 for losses of single elements and of boxes that are small, up to 131,072 elements or 65,536 coordinates:
 there the derivative is kept beside pred and target, which spares computing it twice. `asl_plain` records each
