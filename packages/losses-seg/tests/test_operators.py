@@ -21,6 +21,7 @@ LOSS = torch.rand(50)
 CALLS = {
     "softmax": (_opaque.softmax_on_host, (X, None)),
     "softmax, ignored": (_opaque.softmax_on_host, (X, (LABELS == 255).unsqueeze(1))),
+    "softmax of many classes": (_opaque.softmax_on_host, (torch.randn(2, 40, 3), None)),
     "rank over the batch": (_opaque.rank_on_host, (KEY, None, False, True, None)),
     "rank of each image": (_opaque.rank_on_host, (KEY, (KEY & 1).to(torch.uint8), True, False, [0, 2])),
     "rank in float64": (_opaque.rank_on_host, (KEY.long(), None, True, False, None)),

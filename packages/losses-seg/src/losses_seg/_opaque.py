@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from losses_core.distributed import gather_cat, named_group
-from losses_core.utils import host
 from losses_seg._distance import squared_steps
 from losses_seg._jaccard_host import Wanted, rank
 from losses_seg._mining import Rule, kth_largest, limit_on_host, soft_binary
 from losses_seg._mining_host import hard_binary, hard_labels
+from losses_seg._sums_host import activate
 
 
 @torch.library.custom_op("losses_seg::softmax_on_host", mutates_args=(), schema="(Tensor x, Tensor? ignored) -> Tensor")
 def softmax_on_host(x: Tensor, ignored: Tensor | None) -> Tensor:
     """Softmax along axis 1, 0 where ignored."""
-    p = torch.softmax(x, 1)
-    return p if ignored is None else host.zero_where_(p, ignored)
+    p = torch.empty_like(x, memory_format=torch.contiguous_format)
+    activate(x, ignored, p, softmax=True)
+    return p
 
 
 @softmax_on_host.register_fake
