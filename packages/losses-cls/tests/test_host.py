@@ -1,11 +1,20 @@
 """The softmax losses in one pass on the host: the numbers of the general way, at every size and at extreme logits."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses_cls import CrossEntropyLoss, FocalLoss, LabelSmoothLoss, SoftCrossEntropyLoss
+from losses_cls import (
+    BinaryCrossEntropyLoss,
+    BinaryFocalLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    LabelSmoothLoss,
+    SoftCrossEntropyLoss,
+)
 
 SIZES = [(3, 5), (2, 5, 4, 3), (200, 100), (0, 5)]  # the third is more than torch's own is used for
 
@@ -138,6 +147,18 @@ def test_distributions_at_extreme_logits(kind, reduction):
     agree(SoftCrossEntropyLoss(reduction=reduction), x, q, rtol=1e-10)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_small_loss_of_distributions_keeps_its_digits(reduction):
+    x, labels = torch.randn(300, 100), torch.randint(100, (300,))
+    x[range(300), labels] += 14
+    q = F.one_hot(labels, 100).float()
+    value = SoftCrossEntropyLoss(reduction=reduction)(x, q)
+    expected = SoftCrossEntropyLoss(reduction=reduction)(x.double(), q.double())
+    assert expected.max() < 0.01
+    # the sum of the exponentials is near 1, and so exact to a few of its last digits
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=3 * torch.finfo().eps)
+
+
 def test_distributions_of_no_mass_and_second_derivative():
     x, q = torch.randn(3, 4, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
     q[1] = 0
@@ -145,11 +166,34 @@ def test_distributions_of_no_mass_and_second_derivative():
     second_derivative_agrees(SoftCrossEntropyLoss(), x, q)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("loss", [BinaryCrossEntropyLoss, partial(BinaryFocalLoss, gamma=0.0)])
+def test_a_small_loss_of_bits_keeps_its_digits(loss, reduction):
+    t = (torch.rand(20_000) < 0.5).float()
+    x = (2 * t - 1) * 12 + torch.randn(20_000)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        pred = x.to(dtype, copy=True).requires_grad_()
+        value = loss(reduction=reduction)(pred, t.to(dtype))
+        found.append((value.detach().double(), torch.autograd.grad(value.sum(), pred)[0].double()))
+    (value, gradient), (expected, slope) = found
+    assert expected.max() < 0.01
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient / slope.abs().max(), slope / slope.abs().max(), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("loss_weight", [0.7, 0.0])
+def test_bits_summed_and_their_second_derivative(loss_weight):
+    x, t = 3 * torch.randn(2, 150_001, dtype=torch.float64), torch.rand(2, 150_001, dtype=torch.float64)
+    loss = BinaryCrossEntropyLoss(loss_weight=loss_weight)
+    agree(loss, x, t)
+    second_derivative_agrees(loss, x, t)
+    assert loss(x, t) == loss(x.clone().requires_grad_(), t)
+
+
 @pytest.mark.parametrize("number", [10, 20_000, 300_000])
 @pytest.mark.parametrize("pos_weight", [None, 2.0])
 def test_binary_cross_entropy_equals_torch(number, pos_weight):
-    from losses_cls import BinaryCrossEntropyLoss
-
     x, t = 3 * torch.randn(number, dtype=torch.float64), (torch.rand(number) < 0.3).double()
     x.requires_grad_()
     weight = None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float64)

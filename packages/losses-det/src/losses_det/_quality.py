@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core.utils import temporaries
 from losses_core.utils.elementwise import power
+from losses_core.utils.logistic import logistic
 
 
 class Scores:
@@ -28,8 +28,7 @@ class Scores:
         self._p = torch.sigmoid(x) if use_sigmoid else x
         self.distance = self._p if t is None else self._p - t
         if use_sigmoid:
-            softplus = F.softplus(x)
-            self.entropy = softplus if t is None else temporaries.addcmul(softplus, x, t, -1)
+            self.entropy = logistic(x, t)
         else:
             negative = -torch.log1p(-x).clamp(min=-100)
             self.entropy = negative if t is None else negative * (1 - t) - t * x.log().clamp(min=-100)

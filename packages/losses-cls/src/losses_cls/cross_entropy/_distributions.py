@@ -18,6 +18,10 @@ _MODERATE = 100.0
 """A logit up to here is used as it is; the rounding of a larger one would show in a small loss."""
 
 
+_PART = 0.01
+"""A difference that is a smaller part than this of its two terms has lost more than two digits."""
+
+
 class DistributionCrossEntropy(Deferred):
     """`soft_cross_entropy`, not computed yet."""
 
@@ -54,23 +58,21 @@ class _OfDistributions(host.HostFunction):
         mass = q.sum(1)
         # -Σ q log p = lse Σ q - Σ q x, and any class gives the logarithm of the sum of exponentials
         p, first = slope.select(1, 0) * to_normal.squeeze(1), x.select(1, 0)
-        lse = first - p.log()
-        if scale is None:
-            result = lse.mul_(mass).sub_((q * x).sum(1))
-        else:
-            result = (torch.dot(lse.reshape(-1), mass.reshape(-1)) - host.dot(q, x)) * scale
+        lse = (first - p.log()).mul_(mass)
+        found = lse - (q * x).sum(1) if scale is None else lse.sum() - host.dot(q, x)
         # not of large logits, whose rounding would show, nor of -inf, where 0 · log 0 is 0; NaN counts as unsound
         sound = not x.numel() or (
             p.amin().item() > host.SOUND
             and torch.linalg.vector_norm(first, math.inf).item() <= _MODERATE
-            and math.isfinite((result if scale is not None else result.sum()).item())
+            and (_exact(found, lse).all() if scale is None else _exact(found, lse.abs().sum())).item()
         )
         if not sound:
             value = soft_value(x, q, None)
             if scale is None:
-                result = torch.where((p > host.SOUND) & (first.abs() <= _MODERATE) & result.isfinite(), result, value)
+                found = torch.where((p > host.SOUND) & (first.abs() <= _MODERATE) & _exact(found, lse), found, value)
             else:
-                result = value.sum() * scale
+                found = value.sum()
+        result = found if scale is None else found * scale
         if ctx.needs_input_grad[0]:
             factor = 1.0 if scale is None else scale
             slope.mul_(to_normal.mul_(mass.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
@@ -97,3 +99,8 @@ class _OfDistributions(host.HostFunction):
             of_slope = p_mass * (grad_slope - mean)
             total = of_slope if total is None else total + of_slope
         return total, None, None
+
+
+def _exact(found: Tensor, term: Tensor) -> Tensor:
+    """Whether differences have kept their digits, and are finite."""
+    return (found >= _PART * term.abs()) & found.isfinite()

@@ -12,12 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
+from losses_cls.cross_entropy._bits import summed_bits
 from losses_core import BaseLoss, LossOptions, examples
-from losses_core.utils import checks, host, temporaries
+from losses_core.utils import checks, temporaries
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Elements, Evaluated
+from losses_core.utils.logistic import logistic
 from losses_core.utils.native import FEW, Native
 from losses_core.utils.precision import full_precision
+from losses_core.utils.summed import Summed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class _Logits:
     ) -> Evaluated:
         def value() -> Tensor:
             if pos_weight is None:
-                return temporaries.addcmul(F.softplus(x), x, t, -1)
+                return logistic(x, t)
             return torch.addcmul((1 - t) * x, 1 + (pos_weight - 1) * t, F.softplus(-x))
 
         def slope() -> Tensor:
@@ -40,11 +43,6 @@ class _Logits:
                 return temporaries.sub(torch.sigmoid(x), t)
             return torch.addcmul(1 - t, 1 + (pos_weight - 1) * t, torch.sigmoid(-x), value=-1)
 
-        def total() -> Tensor:
-            return F.softplus(x).sum() - host.dot(x, t)
-
-        if pos_weight is None and class_weight is None:
-            return Evaluated(value, slope, total)
         return _weighted(value, slope, class_weight)
 
 
@@ -91,9 +89,13 @@ def _deferred(
     pos_weight, class_weight = per_class(pos_weight, pred), per_class(class_weight, pred)
     formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
     elements = Elements(formula, pred, target, pos_weight, class_weight)
-    if with_logits and class_weight is None and elements.plain and pred.numel() <= FEW:
+    if not (with_logits and class_weight is None and elements.plain):
+        return elements
+    if pred.numel() <= FEW:
         return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target, averages=True)
-    return elements
+    if pos_weight is not None:
+        return elements
+    return Summed(pred, elements.elements, partial(summed_bits, pred, target), pred.numel())
 
 
 @full_precision

@@ -21,18 +21,10 @@ class Evaluated(NamedTuple):
         value: gives the loss of each element, a new tensor.
         slope: gives dl/dx of each element, a new tensor. Asked for after ``value``, if both are: it may overwrite what
             the two share.
-        total: gives the sum of the values, where there is a shorter way to it.
     """
 
     value: Callable[[], Tensor]
     slope: Callable[[], Tensor]
-    total: Callable[[], Tensor] | None = None
-
-    def summed(self, hidden: Tensor | None) -> Tensor:
-        """The sum of the values that are not hidden."""
-        if hidden is None and self.total is not None:
-            return self.total()
-        return _masked(self.value(), hidden).sum()
 
 
 class Formula(Protocol):
@@ -237,8 +229,8 @@ _Found = tuple[Tensor, Tensor | None]
 
 def _whole(plan: _Plan, summed: bool, x: Tensor, t: Tensor, constants: Sequence[Tensor | None]) -> _Found:
     evaluated, hidden = plan.formula(x, t, *constants), plan.hidden(t)
-    result = evaluated.summed(hidden) if summed else _masked(evaluated.value(), hidden)
-    return result, _masked(evaluated.slope(), hidden) if plan.keep else None
+    value = _masked(evaluated.value(), hidden)
+    return value.sum() if summed else value, _masked(evaluated.slope(), hidden) if plan.keep else None
 
 
 def _by_block(plan: _Plan, summed: bool, x: Tensor, t: Tensor, constants: Sequence[Tensor | None]) -> _Found:
@@ -248,10 +240,11 @@ def _by_block(plan: _Plan, summed: bool, x: Tensor, t: Tensor, constants: Sequen
     to_fill = [tensor for tensor in (value, slope) if tensor is not None]
     for x_part, t_part, *parts in plan.blocks(x, t, *to_fill, constants=constants):
         evaluated, hidden = plan.formula(x_part, t_part, *constants), plan.hidden(t_part)
+        part = _masked(evaluated.value(), hidden)
         if value is None:
-            sums.append(evaluated.summed(hidden))
+            sums.append(part.sum())
         else:
-            parts.pop(0).copy_(_masked(evaluated.value(), hidden))
+            parts.pop(0).copy_(part)
         if slope is not None:
             parts.pop(0).copy_(_masked(evaluated.slope(), hidden))
     return torch.stack(sums).sum() if value is None else value, slope

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core.errors import InputError
 from losses_core.utils import checks, temporaries
 from losses_core.utils.elementwise import Evaluated, elementwise, power, set_at
+from losses_core.utils.logistic import logistic
 from losses_core.utils.precision import full_precision, match_dtype
 from losses_core.utils.weight_reduce import reduce_loss
 
@@ -58,13 +58,12 @@ class SigmoidFocal:
 
     def _at(self, x: Tensor, t: Tensor | None, alpha: float | Tensor | None) -> Evaluated:
         """At targets of the shape of ``x``; None: all are 0."""
-        p, bce = torch.sigmoid(x), F.softplus(x)
+        p, bce = torch.sigmoid(x), logistic(x, t)
         gamma = self.gamma
         if t is None:
             balance: float | Tensor | None = None if alpha is None else 1 - alpha
             q, turn = p, None
         else:
-            bce = temporaries.addcmul(bce, x, t, -1)
             balance = None if alpha is None else _balance(t, alpha)
             turn = torch.rsub(t, 1, alpha=2)
             q = torch.addcmul(t, p, turn)
