@@ -26,7 +26,7 @@ SOUND = 1e-30
 """A probability above it has a logarithm in full precision; below it, it may have underflowed."""
 
 LOG2E = 1 / math.log(2)
-"""What turns powers of e into powers of 2: those torch computes as fast where they underflow as anywhere."""
+"""What turns powers of e into powers of 2, which torch computes as fast where they underflow as anywhere."""
 
 
 def on_host(*tensors: Tensor) -> bool:
