@@ -154,8 +154,8 @@ REASONS = """Where that comes from:
 - *A few hundred elements* (`32x10`, `300`): a call here checks shapes, dtypes and what is to be hidden, weighted and
   reduced, which takes 10 to 30 µs more than torch's call of one or two kernels. Compiled, the guards on that code take
   about 10 µs more than those on a plain function, and any compiled call about 0.1 ms before arithmetic.
-- *Losses that torch has as one kernel* (binary cross-entropy, smooth L1; compiled, cross-entropy too): the kernels do
-  little but read and write, so there is nothing to leave out.
+- *Losses that torch has as one kernel* (smooth L1; compiled, the cross-entropies too): the kernels do little but read
+  and write, so there is nothing to leave out.
 - *MGD*: nine tenths of it are convolutions, which are torch's for everyone.
 - *Balanced L1, compiled*: two thirds of the difference are `log1p` where others take `log`, which loses the digits of
   the gradient of small differences.
