@@ -113,6 +113,19 @@ def second_derivative_agrees(loss, x, target):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "distributions", "bits"])
+def test_a_gradient_of_a_graph_that_is_kept_may_be_written_into(name):
+    x, labels = torch.randn(200, 100, requires_grad=True), torch.randint(100, (200,))
+    truth = F.one_hot(labels, 100).float()
+    others = {"distributions": SoftCrossEntropyLoss(), "bits": BinaryCrossEntropyLoss()}
+    value = others[name](x, truth) if name in others else LOSSES[name](100)(x, labels)
+    value.backward(retain_graph=True)
+    expected = x.grad.clone()
+    x.grad.zero_()
+    value.backward()
+    assert torch.equal(x.grad, expected)
+
+
 @pytest.mark.parametrize("label", [-1, 5])
 @pytest.mark.parametrize("rows", [2, 5000])
 def test_a_label_outside_the_classes_is_refused(label, rows):

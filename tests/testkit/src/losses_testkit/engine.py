@@ -101,6 +101,16 @@ class EngineContract:
             expected = run(case.build(), inputs, reduction_override=reduction)
         _same(found, expected, 1e-9)
 
+    def test_a_gradient_may_be_written_into(self, case: Case) -> None:
+        """A graph that is kept gives the same gradient again, whatever became of the one it gave first."""
+        inputs = prepared(case.inputs(5))
+        value, preds = call(case.build(), inputs), leaves(inputs.pred)
+        given = torch.autograd.grad(value.sum(), preds, retain_graph=True)
+        expected = [gradient.clone() for gradient in given]
+        for gradient in given:
+            gradient.fill_(torch.nan)
+        _same((value, list(torch.autograd.grad(value.sum(), preds))), (value, expected), 1e-12)
+
     def test_never_waits_for_the_device(self, case: Case) -> None:
         loss, inputs = case.build(), prepared(case.inputs(4), torch.float32)
         with NoHostSync():  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._targets import classes_of, like_pred, per_class
-from losses_cls.cross_entropy._bits import summed_bits
+from losses_cls.cross_entropy._binary_host import summed_binary
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks, temporaries
 from losses_core.utils.deferred import Deferred
@@ -95,7 +95,7 @@ def _deferred(
         return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target, averages=True)
     if pos_weight is not None:
         return elements
-    return Summed(pred, elements.elements, partial(summed_bits, pred, target), pred.numel())
+    return Summed(pred, elements.elements, partial(summed_binary, pred, target), pred.numel())
 
 
 @full_precision

@@ -8,8 +8,8 @@ from typing import Unpack
 from torch import Tensor
 
 from losses_cls._targets import classes_of, is_index
-from losses_cls.cross_entropy._distributions import DistributionCrossEntropy
-from losses_cls.cross_entropy._labels import LabelCrossEntropy
+from losses_cls.cross_entropy._distributions_host import DistributionCrossEntropy
+from losses_cls.cross_entropy._labels_host import LabelCrossEntropy
 from losses_cls.cross_entropy._softmax import cross_entropy
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from losses_cls._targets import classes_of, is_index
-from losses_cls.cross_entropy._labels import LabelCrossEntropy
+from losses_cls.cross_entropy._labels_host import LabelCrossEntropy
 from losses_cls.focal_loss.sigmoid import deferred_focal
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError

@@ -79,8 +79,8 @@ has room for a small factor."""
 def softmax(x: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The softmax along axis 1, and the factor of each place that is still to be multiplied with it.
 
-    They are the exponentials as they are, and the reciprocals of their sums: torch's own softmax takes longer, and what
-    else is multiplied into the factor costs nothing. At places where that is not possible, torch's softmax and 1.
+    They are the exponentials, and the reciprocals of their sums: torch's own softmax takes longer, and what else is
+    multiplied into the factor costs nothing. Where those may not be taken as they are, torch's softmax and 1.
 
     Args:
         x: logits.
@@ -93,6 +93,7 @@ def softmax(x: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return numbers, sums.reciprocal_()
     good = (sums > _LEAST) & (sums < _MOST)
     poor = ~good.squeeze(1)
+    # place by place, so that none changes the digits of another
     numbers.movedim(1, -1)[poor] = torch.softmax(x.movedim(1, -1)[poor], 1)
     return numbers, torch.where(good, sums.reciprocal_(), 1)
 

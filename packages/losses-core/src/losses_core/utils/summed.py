@@ -15,6 +15,9 @@ from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import without_autocast
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
+# torch's own; where a future torch lacks it, every graph counts as kept
+_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
 
 @dataclasses.dataclass(frozen=True)
 class Summed(Deferred):
@@ -67,12 +70,15 @@ def number(value: float, x: Tensor) -> Tensor:
 
 
 def handed_on(slope: Tensor, grad: Tensor) -> Tensor:
-    """``slope`` times the 0-d ``grad``: in the very memory where that is 1, as in most training steps.
+    """``slope`` times the 0-d ``grad``: in the very memory where that is 1 and the graph ends here.
 
-    Whoever writes into it and goes back through the same graph once more is told so by autograd, which keeps it.
+    So it is in most training steps. A graph that is gone back through once more keeps its slope for itself, so that
+    whoever was given the gradient may write into it.
     """
+    if _graph_is_kept() or not host.on_host(grad) or grad.item() != 1:
+        return slope * grad
     # detached, as a slope that was an output of the function comes with its graph
-    return slope.detach() if host.on_host(grad) and grad.item() == 1 else slope * grad
+    return slope.detach()
 
 
 def recorded(loss: Callable[[Tensor], Tensor], x: Tensor, scale: Tensor | float) -> Tensor:

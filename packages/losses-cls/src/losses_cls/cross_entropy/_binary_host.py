@@ -12,12 +12,12 @@ from losses_core.utils.logistic import logistic
 from losses_core.utils.summed import handed_on, number
 
 
-def summed_bits(x: Tensor, t: Tensor, scale: float) -> Tensor:
+def summed_binary(x: Tensor, t: Tensor, scale: float) -> Tensor:
     """``scale`` times the sum of -t ln σ(x) - (1-t) ln σ(-x), of which nothing is ignored."""
-    return _OfBits.apply(x, t, scale)[0]  # type: ignore[no-any-return]
+    return _OfBinary.apply(x, t, scale)[0]  # type: ignore[no-any-return]
 
 
-class _OfBits(host.HostFunction):
+class _OfBinary(host.HostFunction):
     """The sum, and its gradient scale · (p - t), which is kept beside t.
 
     That slope is a second output, so that a double backward finds its derivative in the graph.
@@ -42,7 +42,7 @@ class _OfBits(host.HostFunction):
         slope, t = ctx.saved_tensors
         total = None
         if grad is not None:
-            total = slope * grad if torch.is_grad_enabled() else handed_on(slope, grad)
+            total = handed_on(slope, grad)
         if grad_slope is not None:
             # scale · p (1-p), without a division where the scale is 0
             p = slope / (ctx.scale or 1.0) + t

@@ -17,7 +17,6 @@ from losses_core.utils.weight_reduce import Unreduced
 _MODERATE = 100.0
 """A logit up to here is used as it is; the rounding of a larger one would show in a small loss."""
 
-
 _PART = 0.01
 """A difference that is a smaller part than this of its two terms has lost more than two digits."""
 
@@ -86,10 +85,7 @@ class _OfDistributions(host.HostFunction):
         slope, q = ctx.saved_tensors
         total = None
         if grad is not None:
-            if ctx.scale is None:
-                total = slope * grad.unsqueeze(1)
-            else:
-                total = slope * grad if torch.is_grad_enabled() else handed_on(slope, grad)
+            total = slope * grad.unsqueeze(1) if ctx.scale is None else handed_on(slope, grad)
         if grad_slope is not None:
             scaled_q = q if ctx.scale is None else q * ctx.scale
             mass = scaled_q.sum(1, keepdim=True)

@@ -161,10 +161,7 @@ class _OfLabels(host.HostFunction):
         focus, scale = ctx.focus, ctx.scale
         total = None
         if grad is not None and focus is None:
-            if scale is None:
-                total = slope * grad.unsqueeze(1)
-            else:
-                total = slope * grad if torch.is_grad_enabled() else handed_on(slope, grad)
+            total = slope * grad.unsqueeze(1) if scale is None else handed_on(slope, grad)
         elif grad is not None:
             if torch.is_grad_enabled():
                 share = _recorded_share(slope, labels, weight, focus)
