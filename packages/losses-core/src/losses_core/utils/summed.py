@@ -16,7 +16,7 @@ from losses_core.utils.precision import without_autocast
 from losses_core.utils.weight_reduce import Unreduced, total_mass
 
 # torch's own; where a future torch lacks it, every graph counts as kept
-_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_graph_is_kept = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", lambda: True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def handed_on(slope: Tensor, grad: Tensor) -> Tensor:
     So it is in most training steps. A graph that is gone back through once more keeps its slope for itself, so that
     whoever was given the gradient may write into it.
     """
-    if _graph_is_kept() or not host.on_host(grad) or grad.item() != 1:
+    if not host.on_host(grad) or _graph_is_kept() or grad.item() != 1:
         return slope * grad
     # detached, as a slope that was an output of the function comes with its graph
     return slope.detach()
