@@ -76,7 +76,7 @@ def dice(
     soft = e == 1 and target.dtype.kind == "f"
     weight = np.ones(c) if class_weight is None else np.asarray(class_weight, float)
     groups = [[i] for i in range(n)] if per_image else [list(range(n))]
-    value, mass = np.zeros((len(groups), c)), np.zeros((len(groups), c))
+    value, normalizer = np.zeros((len(groups), c)), np.zeros((len(groups), c))
     for row, images in enumerate(groups):
         for k in wanted(c, classes, ignore_index, include_background):
             pk = np.concatenate([p[i, k][counted[i, k]] for i in images] or [np.zeros(0)])
@@ -85,16 +85,16 @@ def dice(
                 continue
             inter = (pk.sum() + gk.sum() - np.abs(pk - gk).sum()) / 2 if soft else (pk * gk).sum()
             below = (pk**e).sum() + (gk**e).sum() + smooth
-            mass[row, k] = weight[k]
+            normalizer[row, k] = weight[k]
             value[row, k] = weight[k] * (1 - (2 * inter + smooth) / below if below else 0)
-    return (value, mass) if per_image else (value[0], mass[0])
+    return (value, normalizer) if per_image else (value[0], normalizer[0])
 
 
 def binary_dice(pred: Array, target: Array, **options: object) -> Reference:
     if not (pred.ndim > 2 and pred.shape[1] == 1):
         pred, target = pred[:, None], target[:, None]
-    value, mass = dice(pred, target, **options)
-    return value[..., 0], mass[..., 0]
+    value, normalizer = dice(pred, target, **options)
+    return value[..., 0], normalizer[..., 0]
 
 
 def generalized_dice(
@@ -116,7 +116,7 @@ def generalized_dice(
     soft = target.dtype.kind == "f"
     used = [k for k in range(p.shape[1]) if (c == 1 or k != ignore_index) and (include_background or k != 0)]
     groups = [[i] for i in range(n)] if per_image else [list(range(n))]
-    value, mass = np.zeros(len(groups)), np.zeros(len(groups))
+    value, normalizer = np.zeros(len(groups)), np.zeros(len(groups))
     for row, images in enumerate(groups):
         inter, total, area = [], [], []
         for k in used:
@@ -125,14 +125,14 @@ def generalized_dice(
             inter.append(np.minimum(pk, gk).sum() if soft else (pk * gk).sum())
             total.append(pk.sum() + gk.sum())
             area.append(gk.sum())
-        mass[row] = any(counted[i].any() for i in images)
+        normalizer[row] = any(counted[i].any() for i in images)
         power = {"square": 2, "simple": 1, "uniform": 0}[weight_type]
         weight = np.array([a**-power if a else np.nan for a in area])
         largest = np.nanmax(weight) if np.isfinite(weight).any() else 1.0
         weight = np.where(np.isnan(weight), largest if absent == "max" else 0, weight) / largest
         below = (weight * total).sum() + smooth
         value[row] = 1 - (2 * (weight * inter).sum() + smooth) / below if below else 0
-    return (value, mass) if per_image else (value[0], mass[0])
+    return (value, normalizer) if per_image else (value[0], normalizer[0])
 
 
 def lovasz_grad(gt_sorted: Array) -> Array:
@@ -183,7 +183,7 @@ def lovasz_hinge(pred: Array, target: Array, *, per_image: bool = False, ignore_
     n = pred.shape[0]
     x, g = pred.reshape(n, -1), target.reshape(n, -1).astype(float)
     groups = [[i] for i in range(n)] if per_image else [list(range(n))]
-    value, mass = np.zeros(len(groups)), np.zeros(len(groups))
+    value, normalizer = np.zeros(len(groups)), np.zeros(len(groups))
     for row, images in enumerate(groups):
         xk = np.concatenate([x[i][g[i] != ignore_index] for i in images] or [np.zeros(0)])
         gk = np.concatenate([g[i][g[i] != ignore_index] for i in images] or [np.zeros(0)])
@@ -192,8 +192,8 @@ def lovasz_hinge(pred: Array, target: Array, *, per_image: bool = False, ignore_
         errors = 1 - xk * (2 * gk - 1)
         order = np.argsort(-errors, kind="stable")
         value[row] = np.maximum(errors[order], 0) @ lovasz_grad(gk[order])
-        mass[row] = 1
-    return (value, mass) if per_image else (value[0], np.ones(()))
+        normalizer[row] = 1
+    return (value, normalizer) if per_image else (value[0], np.ones(()))
 
 
 def boundary(
@@ -216,7 +216,7 @@ def boundary(
     def pool(x: Array, size: int) -> Array:
         return maximum_filter(x, size=size, mode="constant", cval=-np.inf)
 
-    value, mass = np.zeros(shape[:2]), np.zeros(shape[:2])
+    value, normalizer = np.zeros(shape[:2]), np.zeros(shape[:2])
     for n in range(shape[0]):
         for k in wanted(shape[1], classes, ignore_index):
             b_p, b_g = contour(p[n, k], counted[n, k]), contour(g[n, k], counted[n, k])
@@ -226,8 +226,8 @@ def boundary(
             recall = (b_g * pool(b_p, theta)).sum() / b_g.sum() if b_g.sum() else 0
             both = precision + recall
             value[n, k] = 1 - (2 * precision * recall / both if both else 0)
-            mass[n, k] = 1
-    return value, mass
+            normalizer[n, k] = 1
+    return value, normalizer
 
 
 def field(mask: Array, counted: Array, spacing: float | list[float] | None) -> Array:
@@ -258,7 +258,7 @@ def hausdorff(
         guess = p > 0.5
     else:
         guess = p.argmax(1)[:, None] == np.arange(shape[1]).reshape(1, -1, *(1 for _ in shape[2:]))
-    value, mass = np.zeros(shape[:2]), np.zeros(shape[:2])
+    value, normalizer = np.zeros(shape[:2]), np.zeros(shape[:2])
     for n in range(shape[0]):
         for k in wanted(shape[1], "all", ignore_index, include_background):
             keep = counted[n, k]
@@ -269,8 +269,8 @@ def hausdorff(
             if not one_sided:
                 weight = weight + field(guess[n, k], keep, spacing) ** alpha
             value[n, k] = ((p[n, k] - g[n, k]) ** 2 * weight)[keep].mean()
-            mass[n, k] = 1
-    return value, mass
+            normalizer[n, k] = 1
+    return value, normalizer
 
 
 def hard(loss: Array, valid: Array, thresh: float | None, min_kept: int | float) -> Array:

@@ -77,7 +77,7 @@ def test_absent_classes_are_skipped():
     torch.testing.assert_close(BoundaryLoss(classes=[1, 3])(x, y), each[0, 1])
     torch.testing.assert_close(BoundaryLoss(classes="all")(x, y), each.mean())
     unreduced = boundary_loss(x, y)
-    assert torch.equal(unreduced.mass.bool(), counted)
+    assert torch.equal(unreduced.normalizer.bool(), counted)
     assert not unreduced.value[~counted].any()
 
 

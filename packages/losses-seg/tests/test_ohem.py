@@ -64,7 +64,7 @@ def test_what_is_kept(k, thresh, levels, ignored, seed):
     y[torch.rand(y.shape, generator=generator) < ignored] = 255
     valid = y != 255
     loss = F.cross_entropy(x, y, reduction="none", ignore_index=255)
-    kept = ohem_cross_entropy_loss(x, y, thresh=thresh, min_kept=k).mass > 0
+    kept = ohem_cross_entropy_loss(x, y, thresh=thresh, min_kept=k).normalizer > 0
     least = min(k, int(valid.sum())) if isinstance(k, int) else math.ceil(k * int(valid.sum()))
     assert not kept[~valid].any()
     assert kept.sum() >= least

@@ -44,9 +44,9 @@ def test_says_of_shapes_and_memory_what_is_so(name):
 
 def run(function, x, *arguments, **options):
     pred = x.clone().requires_grad_()
-    value, mass, _ = function(pred, *arguments, **options)
+    value, normalizer, _ = function(pred, *arguments, **options)
     gradient = torch.autograd.grad(value, pred, torch.linspace(1, 2, value.numel()).view(value.shape))[0]
-    return value.detach(), mass.to(value.dtype), gradient
+    return value.detach(), normalizer.to(value.dtype), gradient
 
 
 RULES = {"above a floor": (0.7, 5), "the hardest": (0.999, 30), "a part": (None, 0.25), "all": (0.5, 1000)}

@@ -21,7 +21,7 @@ def is_index(pred: Tensor, target: Tensor) -> bool:
     return target.ndim == len(index_shape)
 
 
-def index_mass(target: Tensor, ignore_index: int, class_weight: Tensor | None) -> Tensor:
+def index_normalizer(target: Tensor, ignore_index: int, class_weight: Tensor | None) -> Tensor:
     """Share of each label in the denominator of ``mean``: its class weight, 0 where ignored."""
     counted = target != ignore_index
     if class_weight is None:

@@ -31,7 +31,7 @@ def label_smooth_loss(
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S), or probabilities (N,C,*S).
-        smoothing: probability mass spread over all classes, in [0, 1).
+        smoothing: probability normalizer spread over all classes, in [0, 1).
         class_weight: (C,).
         ignore_index: label whose loss and gradient are 0 (index targets).
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import abc
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, final
 
+import torch
 from torch import Tensor
 
 from losses_core._descriptions import own_code, plain, snake_case
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
 from losses_core._suggest import did_you_mean
 from losses_core._vectors import PerClassVectors
-from losses_core.distributed import ProcessGroup, finish_all, world_size
+from losses_core.distributed import ProcessGroup, compute_all, world_size
+from losses_core._reduce import reduce_call
 from losses_core.errors import ConfigError, InputError
+from losses_core.kernels import Definition, definition_of
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
 from losses_core.utils.autograd import hide_gradient
@@ -30,16 +33,19 @@ from losses_core.utils.precision import (
 from losses_core.utils.weight_reduce import (
     REDUCTIONS,
     Group,
-    Pending,
+    Reduction,
     Unreduced,
     align,
     apply_weight,
     check_reduction,
-    pending,
+    partial_reduce,
 )
 
 if TYPE_CHECKING:
     from losses_core.examples import Example
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 class CommonOptions(TypedDict, total=False):
@@ -57,7 +63,7 @@ class LossOptions(CommonOptions, total=False):
     reduction: str
 
 
-class BaseLoss(PerClassVectors, abc.ABC):
+class BaseLoss(PerClassVectors):
     r"""Base of every loss: a subclass computes the unreduced loss, everything around it happens here.
 
     A call runs these steps, in this order: half-precision inputs are cast to float32 and autocast is switched off;
@@ -68,7 +74,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
         \text{mean} = \frac{\sum_i w_i \, l_i}{\sum_i m_i}, \qquad
         \text{sum} = \sum_i w_i \, l_i, \qquad \text{none} = w_i \, l_i
 
-    with :math:`m_i` the mass of an element: 1, the class weight of its label, or 0 where it is ignored. ``avg_factor``
+    with :math:`m_i` the normalizer of an element: 1, the class weight of its label, or 0 where it is ignored. ``avg_factor``
     replaces the denominator. A denominator that is not positive counts as 1: an empty or fully ignored batch costs 0.
 
     Subclasses define ``__init__`` (its parameters stored under their own names, ``**options: Unpack[LossOptions]``
@@ -78,7 +84,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
     Args:
         loss_weight: multiplies the result, for every reduction; may be changed between steps.
         reduction: ``'none'``, ``'mean'`` or ``'sum'``.
-        avg_factor: denominator of ``mean`` instead of the mass, a positive number.
+        avg_factor: denominator of ``mean`` instead of the normalizer, a positive number.
         loss_name: label in logs; by default the class name in snake case without its trailing Loss.
         sync_dist: normalise over all ranks of ``torch.distributed`` instead of this one; over those of the attribute
             ``process_group`` where that is set.
@@ -106,7 +112,19 @@ class BaseLoss(PerClassVectors, abc.ABC):
     example: ClassVar[Example | None] = None
     """The kind of inputs to try this class with, of `losses_core.examples`: for `losses probe` and `losses plot`."""
 
+    function: ClassVar[Callable[..., Any] | None] = None
+    """The definition of this loss (`losses_core.kernels.definition`): the class adds weights and a reduction to it.
+    Its options are the constructor's parameters of the same names; others are keywords of a call."""
+
+    per_call: ClassVar[tuple[str, ...]] = ("ignore_index",)
+    """Constructor parameters that may also be given at a call."""
+
+    internal_options: ClassVar[tuple[str, ...]] = ()
+    """Options of `function` that the class itself gives, in `_arguments`: neither parameters nor keywords."""
+
     _call_parameters: ClassVar[dict[str, Any]] = {}
+    _definition: ClassVar[Definition | None] = None
+    _function_options: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,7 +134,19 @@ class BaseLoss(PerClassVectors, abc.ABC):
         cls.forward = own_code(BaseLoss.forward)  # type: ignore[misc,method-assign]
         if "__init__" in cls.__dict__:
             flatten_constructor(cls)
-        cls._call_parameters = call_parameters(cls._forward)
+        if "_forward" in cls.__dict__:
+            cls.function = cls._definition = None
+            cls._call_parameters = call_parameters(cls._forward)
+        elif cls.function is not None:
+            cls._definition = definition_of(cls.function)
+            own = constructor_parameters(cls)
+            given = call_parameters(cls.function)
+            cls._function_options = tuple(name for name in given if name in own or name not in cls.internal_options)
+            cls._call_parameters = {
+                name: inspect.Parameter.empty if name in own else default
+                for name, default in given.items()
+                if (name in cls.per_call if name in own else name not in cls.internal_options)
+            }
 
     def __init__(
         self,
@@ -129,6 +159,8 @@ class BaseLoss(PerClassVectors, abc.ABC):
         **unknown: Any,
     ) -> None:
         super().__init__()
+        if self.function is None and type(self)._forward is BaseLoss._forward:
+            raise TypeError(f"{type(self).__name__} defines neither function nor _forward: it computes nothing.")
         for name in unknown:
             hint = did_you_mean(name, constructor_parameters(type(self)))
             raise TypeError(f"{type(self).__name__} has no parameter {name!r}.{hint}")
@@ -141,9 +173,12 @@ class BaseLoss(PerClassVectors, abc.ABC):
         if reduction == "sum" and avg_factor is not None:
             raise ConfigError(f"{type(self).__name__}: reduction='sum' takes no avg_factor; use reduction='mean'.")
 
-    @abc.abstractmethod
     def _forward(self, *args: Any, **kwargs: Any) -> Tensor | Unreduced | Deferred:
-        """The unreduced loss of ``(pred, target, **keywords)``, in the precision of ``pred``."""
+        """Compute the unreduced loss of ``(pred, target, **keywords)``, in the precision of ``pred``.
+
+        For a class without a `function`.
+        """
+        raise TypeError(f"{type(self).__name__} computes its loss by its function.")
 
     @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
     def forward(
@@ -172,11 +207,14 @@ class BaseLoss(PerClassVectors, abc.ABC):
             InputError: a shape, dtype or option that does not fit.
             TypeError: an unknown or a missing keyword.
         """
-        result = self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)
-        if result.group is None:
-            return result.finish(self.loss_weight)
-        (value,) = finish_all([result])
-        return value if self.loss_weight == 1.0 else value * self.loss_weight
+        loss_weight = self.loss_weight
+        if not isinstance(loss_weight, float | int):  # a learnable one gets a gradient
+            (value,) = compute_all([self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)])
+            return value * loss_weight
+        result = self._evaluate(
+            pred, target, weight, avg_factor, reduction_override, _scale=float(loss_weight), **kwargs
+        )
+        return result.compute() if result.group is None else compute_all([result])[0]
 
     def _evaluate(
         self,
@@ -185,9 +223,11 @@ class BaseLoss(PerClassVectors, abc.ABC):
         weight: Tensor | None = None,
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
+        *,
+        _scale: float = 1.0,
         **kwargs: Any,
-    ) -> Pending:
-        """Everything of a call but the division by the denominator and ``loss_weight``."""
+    ) -> Reduction:
+        """Everything of a call but what needs other ranks; times ``_scale``."""
         keywords = self._keywords(kwargs)
         reduction = self.reduction if reduction_override is None else reduction_override
         if avg_factor is None:
@@ -195,6 +235,8 @@ class BaseLoss(PerClassVectors, abc.ABC):
         try:
             if reduction not in self.reductions:
                 check_reduction(reduction, self.reductions)
+            if self._definition is not None:
+                return self._evaluate_function(pred, target, weight, reduction, avg_factor, keywords, _scale)
             if nothing_to_cast(pred, target):  # the usual case, without a detour
                 reference = pred
             else:
@@ -203,8 +245,10 @@ class BaseLoss(PerClassVectors, abc.ABC):
                 target = match_dtype(upcast(target), reference.dtype)
             if autocast_active(reference):
                 with without_autocast(reference.device.type):
-                    return self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
-            return self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
+                    result = self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
+            else:
+                result = self._reduced(pred, target, weight, reference, reduction, avg_factor, keywords)
+            return result._replace(scale=_scale)
         except InputError as error:
             error.where = type(self).__name__
             raise
@@ -218,7 +262,7 @@ class BaseLoss(PerClassVectors, abc.ABC):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-    ) -> Pending:
+    ) -> Reduction:
         """``_forward`` of inputs in the precision of ``reference``, the weights, and the sums."""
         if weight is not None:
             checks.tensor("weight", weight)
@@ -227,18 +271,57 @@ class BaseLoss(PerClassVectors, abc.ABC):
         result = self._forward(pred, target, **keywords)
         if not isinstance(result, (Tensor, Unreduced)):  # asked this way round, as Deferred is slow to ask for
             if weight is None and reduction != "none" and result.summable:
-                return self._grouped(result.pending(reduction, avg_factor), False)
+                return self._grouped(result.partial_reduce(reduction, avg_factor), False)
             result = result.unreduced()
-        value, mass, everywhere = result if isinstance(result, Unreduced) else Unreduced(result)
+        value, normalizer, already_global = result if isinstance(result, Unreduced) else Unreduced(result)
         if weight is not None:
             value = apply_weight(value, weight)
-        return self._grouped(pending(value, mass, reduction, avg_factor), everywhere)
+        return self._grouped(partial_reduce(value, normalizer, reduction, avg_factor), already_global)
 
-    def _grouped(self, own: Pending, everywhere: bool) -> Pending:
+    def _evaluate_function(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None,
+        reduction: str,
+        avg_factor: float | Tensor | None,
+        keywords: dict[str, Any],
+        scale: float,
+    ) -> Reduction:
+        """The same for a class whose loss is a definition: a kernel may run, which casts and reduces by itself."""
+        declared: Definition = self._definition  # type: ignore[assignment]  # it is there
+        reference = checks.floating(pred)
+        with without_autocast(reference.device.type) if autocast_active(reference) else _NOTHING:
+            pred, target, options = self._arguments(pred, target, self._options(reference, keywords))
+            call = declared.bind(pred, target, options)
+            if weight is not None:
+                checks.tensor("weight", weight)
+                dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
+                weight = self._map_weight(weight.to(dtype), pred, target)
+            group = Group(self.process_group) if self.sync_dist and self._synchronises() else None
+            return reduce_call(call, weight, reduction, avg_factor, scale, group)
+
+    def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of `function` for a call: its keywords, else the constructor's parameters of the same names."""
+        options = {}
+        for name in self._function_options:
+            if name in keywords:
+                options[name] = keywords[name]
+            elif name in self._vectors:
+                options[name] = self._vector(name, pred, pred.shape[1] if pred.ndim > 1 else 1)
+            else:
+                options[name] = getattr(self, name)
+        return options
+
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """Change the arguments of `function`, where a class takes others than its function."""
+        return pred, target, options
+
+    def _grouped(self, own: Reduction, already_global: bool) -> Reduction:
         """What is this rank's part only, with the ranks to sum it over."""
-        if everywhere or not self.sync_dist or not self._synchronises():
+        if already_global or not self.sync_dist or not self._synchronises():
             return own
-        return Pending(own.summed(), own.denominator, own.reduction, Group(self.process_group))
+        return Reduction(own.summed(), own.denominator, own.reduction, Group(self.process_group))
 
     def _synchronises(self) -> bool:
         """Whether this call is to be normalised over more ranks than this one."""

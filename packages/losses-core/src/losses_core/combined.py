@@ -11,9 +11,9 @@ from losses_core._routing import REQUIRED, check_inputs, is_routed, look_up, ref
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
-from losses_core.distributed import finish_all
+from losses_core.distributed import compute_all
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils.weight_reduce import Pending
+from losses_core.utils.weight_reduce import Reduction
 from losses_core.weighting import Weighting
 
 __all__ = ["CombinedLoss", "LossTerms", "Member", "check_label", "check_member", "labelled"]
@@ -160,17 +160,17 @@ class CombinedLoss(nn.Module):
                 raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
         found = self._evaluate_all(call | kwargs, pred, "")
         # All members first, then all divisions: what the denominators need from other ranks goes in one message.
-        raw = dict(zip((label for label, _, _ in found), finish_all([pending for *_, pending in found]), strict=True))
-        for label, _, pending in found:
+        raw = dict(zip((label for label, _, _ in found), compute_all([part for *_, part in found]), strict=True))
+        for label, _, part in found:
             if raw[label].ndim:
                 raise InputError(
-                    f"term {label!r}: reduction={pending.reduction!r} gives shape {tuple(raw[label].shape)} and a sum "
+                    f"term {label!r}: reduction={part.reduction!r} gives shape {tuple(raw[label].shape)} and a sum "
                     "needs a scalar; use 'mean' or 'sum'."
                 )
         weights = {label: member.loss_weight for label, member, _ in found}
         return LossTerms(raw, weights) if self.weighting is None else self.weighting(raw, weights)
 
-    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Pending]]:
+    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Reduction]]:
         labels = self.keys()
         routed = [name for name, value in call.items() if is_routed(value, labels)]
         for name in routed:
@@ -292,7 +292,7 @@ def _accepted_by(member: Member) -> frozenset[str]:
     return type(member).call_keywords().union(_OPTIONAL)
 
 
-def _evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Pending:
+def _evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Reduction:
     for name in REQUIRED:
         if arguments.get(name) is None:
             raise InputError(

@@ -15,13 +15,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from losses_core.utils.autograd import Function
-from losses_core.utils.weight_reduce import Pending
+from losses_core.utils.weight_reduce import Reduction
 
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
 
 __all__ = [
     "all_reduce_sum",
-    "finish_all",
+    "compute_all",
     "gather_cat",
     "gather_rows",
     "group_name",
@@ -174,39 +174,36 @@ class _Global(Function):
         return grad * ctx.ranks, None, None
 
 
-def finish_all(pendings: Sequence[Pending]) -> list[Tensor]:
+def compute_all(reductions: Sequence[Reduction]) -> list[Tensor]:
     """Divide each loss by its denominator; all that must be summed over one group travels in one collective."""
-    finished = list(pendings)
+    finished = list(reductions)
     groups: dict[Any, list[int]] = {}
-    for index, pending in enumerate(finished):
-        if pending.group is not None and pending.reduction != "none":
-            groups.setdefault(pending.group.handle, []).append(index)
+    for index, part in enumerate(finished):
+        if part.group is not None and part.reduction != "none":
+            groups.setdefault(part.group.handle, []).append(index)
     for handle, indices in groups.items():
-        for index, pending in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
-            finished[index] = pending
-    return [pending.finish() for pending in finished]
+        for index, part in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
+            finished[index] = part
+    return [part.compute() for part in finished]
 
 
-def _summed(pendings: list[Pending], group: ProcessGroup | None) -> list[Pending]:
+def _summed(reductions: list[Reduction], group: ProcessGroup | None) -> list[Reduction]:
     """Numerators and denominators summed over the ranks."""
-    numerators = [pending.summed() for pending in pendings]
+    numerators = [part.summed() for part in reductions]
     device = numerators[0].device
     # counts beyond 2^24 are not exact in float32; mps has no float64
     dtype = torch.float32 if device.type == "mps" else torch.float64
     own = [numerator.detach().to(dtype) for numerator in numerators]
-    for pending in pendings:
-        denominator = 0.0 if pending.denominator is None else pending.denominator
+    for part in reductions:
+        denominator = 0.0 if part.denominator is None else part.denominator
         if not isinstance(denominator, Tensor):  # a size that a compiler does not know makes no torch.tensor
             denominator = torch.full((), denominator, dtype=dtype, device=device)
         own.append(denominator.to(dtype))
     total = torch.stack(own)
     dist.all_reduce(total, group=group)
     ranks, result = world_size(group), []
-    for index, pending in enumerate(pendings):
+    for index, part in enumerate(reductions):
         numerator: Tensor = _Global.apply(numerators[index], total[index].to(numerators[index].dtype), ranks)
-        if pending.denominator is None:
-            result.append(Pending(numerator, None, pending.reduction))
-        else:
-            denominator = total[index + len(pendings)].to(numerator.dtype)
-            result.append(Pending(numerator, denominator, pending.reduction))
+        denominator = None if part.denominator is None else total[index + len(reductions)].to(numerator.dtype)
+        result.append(part._replace(numerator=numerator, denominator=denominator, group=None))
     return result

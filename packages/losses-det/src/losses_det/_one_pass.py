@@ -54,7 +54,7 @@ class Rows(Deferred):
     def batch(self) -> int:
         return self.x.shape[0] if self.x.ndim > 1 else 1
 
-    def mass(self) -> float:
+    def normalizer(self) -> float:
         return self.x.shape[:-1].numel()
 
     def elements(self) -> Tensor:

@@ -119,7 +119,7 @@ class RowSums(Elements):
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements().sum(-1))
 
-    def mass(self) -> float:
+    def normalizer(self) -> float:
         return self.x.shape[:-1].numel()
 
 

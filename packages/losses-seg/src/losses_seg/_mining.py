@@ -96,7 +96,7 @@ def kept(loss: Tensor, valid: Tensor, limit: Tensor, floor: float) -> Tensor:
 
 
 class HardLabels(Function):
-    """-w log p of the label (N,*S) where kept, else 0, and its mass; keeps the log-probabilities and the labels."""
+    """-w log p of the label (N,*S) where kept, else 0, and its normalizer; keeps the log-probabilities and the labels."""
 
     @staticmethod
     def forward(
@@ -106,8 +106,8 @@ class HardLabels(Function):
         valid = _valid(labels, skip, ignore_index)
         loss = -log_p.gather(1, label).squeeze(1)
         limit = hardest(loss, valid, rule)
-        mass = _mass(kept(loss, valid, limit, rule.floor), label, class_weight, loss.dtype)
-        return (loss * mass).masked_fill_(mass == 0, 0), mass, limit
+        normalizer = _mass(kept(loss, valid, limit, rule.floor), label, class_weight, loss.dtype)
+        return (loss * normalizer).masked_fill_(normalizer == 0, 0), normalizer, limit
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -122,8 +122,8 @@ class HardLabels(Function):
         with torch.no_grad():
             loss = -log_p.gather(1, label).squeeze(1)
             hard = kept(loss, _valid(labels, skip, ctx.ignore_index), limit, ctx.rule.floor)
-            mass = _mass(hard, label, class_weight, loss.dtype)
-        share = (grad * -mass).masked_fill(mass == 0, 0).unsqueeze(1)
+            normalizer = _mass(hard, label, class_weight, loss.dtype)
+        share = (grad * -normalizer).masked_fill(normalizer == 0, 0).unsqueeze(1)
         return torch.zeros_like(log_p).scatter(1, label, share), None, None, None, None, None
 
 
@@ -158,7 +158,7 @@ class HardBinary(Function):
 def soft_binary(
     x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by: Rule
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `HardBinary` gives on the host: the loss, as mass 1 where it is kept, and the derivative."""
+    """What `HardBinary` gives on the host: the loss, as normalizer 1 where it is kept, and the derivative."""
     valid, loss = _valid(t, skip, ignore_index), _binary(x, t)
     hard = kept(loss, valid, hardest(loss, valid, by), by.floor)
     slope = torch.sigmoid(x) - t.to(x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 from losses_core.utils import host
 from losses_core.utils.autograd import Function
 from losses_core.utils.deferred import Deferred
-from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_core.utils.weight_reduce import Unreduced, total_normalizer
 from losses_seg._mining import Rule
 from losses_seg._sums_host import activate, blocks, indices
 from losses_seg._targets import held, hide
@@ -23,14 +23,14 @@ class Hard(NamedTuple):
 
     Attributes:
         loss: of each place, times its weight; 0 where it is not kept.
-        mass: the weight of each place; 0 where it is not kept.
+        normalizer: the weight of each place; 0 where it is not kept.
         gap: the derivative of the loss at each logit: p - 1 at the truth, and p elsewhere, times the weight.
         labels: for several classes (N,1,*S), int64, 0 where ignored.
         class_weight: (C,).
     """
 
     loss: Tensor
-    mass: Tensor
+    normalizer: Tensor
     gap: Tensor
     labels: Tensor | None = None
     class_weight: Tensor | None = None
@@ -47,13 +47,13 @@ class HardPixels(Deferred):
         return True
 
     def unreduced(self) -> Unreduced:
-        return Unreduced(_OfHard.apply(self.x, self.found, None)[0], self.found.mass)
+        return Unreduced(_OfHard.apply(self.x, self.found, None)[0], self.found.normalizer)
 
     def total(self, scale: float | Tensor) -> Tensor:
         return _OfHard.apply(self.x, self.found, scale)[0]  # type: ignore[no-any-return]
 
-    def mass(self) -> float | Tensor:
-        return total_mass(self.found.loss, self.found.mass)
+    def normalizer(self) -> float | Tensor:
+        return total_normalizer(self.found.loss, self.found.normalizer)
 
 
 @torch.no_grad()
@@ -88,14 +88,14 @@ def hard_labels(
         if not at_label.amin().item() > host.SOUND:  # so that NaN counts as unsound
             exact = -F.log_softmax(part, 1).gather(1, given)
             value.copy_(torch.where(at_label > host.SOUND, value, exact))
-    mass = _easy(loss.view(-1), None if hidden is None else hidden.flatten(), by).neg_().add_(1).view_as(loss)
+    normalizer = _easy(loss.view(-1), None if hidden is None else hidden.flatten(), by).neg_().add_(1).view_as(loss)
     if class_weight is not None:
-        mass.mul_(class_weight.index_select(0, safe.flatten()).view_as(mass))
-        loss.masked_fill_(mass == 0, 0)
-    loss.mul_(mass)
-    gap.mul_(mass)
+        normalizer.mul_(class_weight.index_select(0, safe.flatten()).view_as(normalizer))
+        loss.masked_fill_(normalizer == 0, 0)
+    loss.mul_(normalizer)
+    gap.mul_(normalizer)
     shape = labels.shape
-    return Hard(loss.view(shape), mass.view(shape), gap.view(x.shape), safe.view(shape).unsqueeze(1), class_weight)
+    return Hard(loss.view(shape), normalizer.view(shape), gap.view(x.shape), safe.view(shape).unsqueeze(1), class_weight)
 
 
 @torch.no_grad()
@@ -130,10 +130,10 @@ def hard_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by
     hidden = None
     if any(mask is not None for mask in masks):
         hidden = torch.cat([_whole(mask, part) for mask, part in zip(masks, parts, strict=True)])
-    mass = _easy(loss, hidden, by).neg_().add_(1)
-    loss.mul_(mass)
-    gap.mul_(mass)
-    return Hard(loss.view(x.shape), mass.view(x.shape), gap.view(x.shape))
+    normalizer = _easy(loss, hidden, by).neg_().add_(1)
+    loss.mul_(normalizer)
+    gap.mul_(normalizer)
+    return Hard(loss.view(x.shape), normalizer.view(x.shape), gap.view(x.shape))
 
 
 def _whole(mask: Tensor | None, part: Tensor) -> Tensor:
@@ -161,18 +161,18 @@ def traced_labels(
     x: Tensor, labels: Tensor, skip: Tensor | None, class_weight: Tensor | None, ignore_index: int, by: Rule
 ) -> Unreduced:
     """`hard_labels` in compiled code for the host: as an operator that the compiler does not look into."""
-    value, mass, _ = _Traced.apply(x, labels, skip, class_weight, ignore_index, by, False)
-    return Unreduced(value, mass)
+    value, normalizer, _ = _Traced.apply(x, labels, skip, class_weight, ignore_index, by, False)
+    return Unreduced(value, normalizer)
 
 
 def traced_binary(x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, by: Rule) -> Unreduced:
     """The same for one class, of a soft target too."""
-    value, mass, _ = _Traced.apply(x, t, skip, None, ignore_index, by, True)
-    return Unreduced(value, mass)
+    value, normalizer, _ = _Traced.apply(x, t, skip, None, ignore_index, by, True)
+    return Unreduced(value, normalizer)
 
 
 class _Traced(Function):
-    """Loss, mass and gap; the last is the gradient, and what is kept."""
+    """Loss, normalizer and gap; the last is the gradient, and what is kept."""
 
     @staticmethod
     def forward(

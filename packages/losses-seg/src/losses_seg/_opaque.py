@@ -67,7 +67,7 @@ def hard_labels_on_host(
     number: int | None,
     part: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, mass and gap of `losses_seg._mining_host.hard_labels`; exactly one of ``number`` and ``part`` is given."""
+    """Loss, normalizer and gap of `losses_seg._mining_host.hard_labels`; exactly one of ``number`` and ``part`` is given."""
     if x.numel() == 0:
         return x.new_zeros(labels.shape), x.new_zeros(labels.shape), torch.zeros_like(x)
     rule = Rule(floor, cast("int | float", part if number is None else number), None)
@@ -89,7 +89,7 @@ def _(x: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 def hard_binary_on_host(
     x: Tensor, t: Tensor, skip: Tensor | None, ignore_index: int, floor: float, number: int | None, part: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, mass and gap of `losses_seg._mining_host.hard_binary`, for a soft target too."""
+    """Loss, normalizer and gap of `losses_seg._mining_host.hard_binary`, for a soft target too."""
     rule = Rule(floor, cast("int | float", part if number is None else number), None)
     found = hard_binary(x, t, skip, ignore_index, rule) if x.numel() else None
     return soft_binary(x, t, skip, ignore_index, rule) if found is None else found[:3]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
-from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_core.utils.weight_reduce import Unreduced, total_normalizer
 from losses_seg._activation import probabilities, slope_of_activation
 from losses_seg._ranks import Ranks
 from losses_seg._sums import Sums, class_sums
@@ -28,7 +28,7 @@ class Formula(Protocol):
         """The processes that hold the batch together, where it is spread."""
 
     def __call__(self, sums: Sums, seen: Tensor | None) -> Unreduced:
-        """The loss and its mass, in differentiable operations: (N,C) or (N,), or without N over the batch."""
+        """The loss and its normalizer, in differentiable operations: (N,C) or (N,), or without N over the batch."""
 
     def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         """The derivatives with respect to Σ p g and Σ p^e of the loss that each is in, (N,C), or (C,) over the batch.
@@ -99,9 +99,9 @@ class Overlap(Deferred):
     def total(self, scale: float | Tensor) -> Tensor:
         return self._on_host(scale)
 
-    def mass(self) -> float | Tensor:
+    def normalizer(self) -> float | Tensor:
         assert self._known is not None
-        return total_mass(self._known.loss.value, self._known.loss.mass)
+        return total_normalizer(self._known.loss.value, self._known.loss.normalizer)
 
     def _on_host(self, scale: float | Tensor | None) -> Tensor:
         result, _ = _OnHost.apply(self.x, self.values, self._known, self.plan, self.formula, scale)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses_core import BaseLoss
 from losses_core.distributed import all_reduce_sum, gather_rows
-from losses_core.utils.weight_reduce import Pending
+from losses_core.utils.weight_reduce import Reduction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BatchLevel(BaseLoss):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
         **kwargs: Any,
-    ) -> Pending:
+    ) -> Reduction:
         ranks = self._ranks()
         if avg_factor is None:
             avg_factor = self.avg_factor

@@ -1,6 +1,6 @@
 """The pure functions behind the segmentation losses: unreduced, without state.
 
-Each loss returns ``Unreduced(value, mass)``; ``value.sum() / mass.sum()`` is its mean.
+Each loss returns ``Unreduced(value, normalizer)``; ``value.sum() / normalizer.sum()`` is its mean.
 """
 
 from losses_seg._distance import distance_transform

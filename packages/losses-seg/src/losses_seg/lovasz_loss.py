@@ -54,7 +54,7 @@ def lovasz_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        The mean over the counted classes, (N,) or 0-d; as mass, per image, whether it has a pixel that is not ignored.
+        The mean over the counted classes, (N,) or 0-d; as normalizer, per image, whether it has a pixel that is not ignored.
     """
     goal = read_target(pred, target, ignore_index, activation)
     p = probabilities(pred, goal.ignored, activation)
@@ -65,7 +65,7 @@ def lovasz_loss(
         counted = counted & (loss.true > 0)
     share = counted.to(pred.dtype) if class_weight is None else class_weight.where(counted, 0)
     value = ratio((share * loss.value).where(counted, 0).sum(-1), share.sum(-1))
-    return Unreduced(value, has_pixels(goal).any(1) if per_image else None, everywhere=ranks is not None)
+    return Unreduced(value, has_pixels(goal).any(1) if per_image else None, already_global=ranks is not None)
 
 
 @full_precision
@@ -87,13 +87,13 @@ def lovasz_hinge_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        (N,) or 0-d; as mass, per image, whether it has a pixel that is not ignored.
+        (N,) or 0-d; as normalizer, per image, whether it has a pixel that is not ignored.
     """
     pred, target = one_channel(pred, target, "LovaszLoss")
     ignored, true = held(target, ignore_index), target > 0.5
     value = hinge_surrogate(pred, true if ignored is None else true & ~ignored, ignored, per_image, ranks)
-    mass = ~ignored.flatten(1).all(1) if per_image and ignored is not None else None
-    return Unreduced(value.squeeze(-1), mass, everywhere=ranks is not None)
+    normalizer = ~ignored.flatten(1).all(1) if per_image and ignored is not None else None
+    return Unreduced(value.squeeze(-1), normalizer, already_global=ranks is not None)
 
 
 class LovaszLoss(BatchLevel):

@@ -13,7 +13,7 @@ from losses_core.errors import InputError
 from losses_core.utils import checks, host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import full_precision
-from losses_core.utils.weight_reduce import Pending
+from losses_core.utils.weight_reduce import Reduction
 from losses_seg._activation import log_probabilities
 from losses_seg._mining import HardBinary, HardLabels, Rule, hardest, kept, rule
 from losses_seg._mining_host import HardPixels, hard_binary, hard_labels, traced_binary, traced_labels
@@ -46,7 +46,7 @@ def ohem_cross_entropy_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        (N,*S), 0 where not kept; as mass, the weight of the label where kept.
+        (N,*S), 0 where not kept; as normalizer, the weight of the label where kept.
     """
     found = _hard_labels(pred, target, rule(thresh, min_kept, ranks), ignore_index, class_weight, skip)
     return found if isinstance(found, Unreduced) else found.unreduced()
@@ -68,8 +68,8 @@ def _hard_labels(
     skip = None if skip is None else skip.unsqueeze(-1)
     target = target if target.shape == (n, 1) else target.unsqueeze(-1)
     found = _of_pixels(pred.unsqueeze(-1), target, rules, ignore_index, class_weight, skip)
-    value, mass, _ = found if isinstance(found, Unreduced) else found.unreduced()
-    return Unreduced(value.squeeze(-1), None if mass is None else mass.squeeze(-1))
+    value, normalizer, _ = found if isinstance(found, Unreduced) else found.unreduced()
+    return Unreduced(value.squeeze(-1), None if normalizer is None else normalizer.squeeze(-1))
 
 
 def _of_pixels(
@@ -86,8 +86,8 @@ def _of_pixels(
         left_out = skip.unsqueeze(1) if left_out is None else left_out | skip.unsqueeze(1)
     log_p = log_probabilities(pred, left_out)
     if goal.index:
-        value, mass, _ = HardLabels.apply(log_p, goal.values, skip, class_weight, ignore_index, rules)
-        return Unreduced(value, mass)
+        value, normalizer, _ = HardLabels.apply(log_p, goal.values, skip, class_weight, ignore_index, rules)
+        return Unreduced(value, normalizer)
     q = hide(goal.values.to(pred.dtype), left_out)
     # 0 · log 0 is 0: a class that a logit of -inf rules out costs nothing where it has no probability
     terms = -(q * log_p).masked_fill(q == 0, 0)
@@ -122,7 +122,7 @@ def ohem_binary_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        (N,*S), or (N,C,*S) for several labels, 0 where not kept; as mass, whether it is kept.
+        (N,*S), or (N,C,*S) for several labels, 0 where not kept; as normalizer, whether it is kept.
     """
     found = _hard_binary(pred, target, rule(thresh, min_kept, ranks), ignore_index, skip)
     return found if isinstance(found, Unreduced) else found.unreduced()
@@ -165,7 +165,7 @@ class _Mining(BaseLoss):
             self.min_kept = checks.number(self, "min_kept", min_kept, low=1, integer=True)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
-    def _evaluate(self, pred: Any, target: Any, weight: Tensor | None = None, *args: Any, **kwargs: Any) -> Pending:
+    def _evaluate(self, pred: Any, target: Any, weight: Tensor | None = None, *args: Any, **kwargs: Any) -> Reduction:
         # a pixel of weight zero must not decide which others are kept, so the weight travels on with the target
         given = target if weight is None else (target, weight)
         return super()._evaluate(pred, given, weight, *args, **kwargs)

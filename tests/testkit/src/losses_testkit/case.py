@@ -101,11 +101,11 @@ class Case:
         return self.make(torch.Generator().manual_seed(seed), n)
 
     def reference(self, inputs: Inputs) -> Reference:
-        """Value and mass by the oracle."""
+        """Value and normalizer by the oracle."""
         pred, target, call = (to_numpy(x) for x in (inputs.pred, inputs.target, inputs.call))
-        value, mass = self.oracle(pred, target, **to_numpy(dict(self.options)), **call)
+        value, normalizer = self.oracle(pred, target, **to_numpy(dict(self.options)), **call)
         value = np.asarray(value, dtype=np.float64)
-        return value, np.broadcast_to(np.asarray(mass, dtype=np.float64), value.shape)
+        return value, np.broadcast_to(np.asarray(normalizer, dtype=np.float64), value.shape)
 
 
 def to_numpy(inputs: Any) -> Any:

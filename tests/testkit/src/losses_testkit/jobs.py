@@ -133,15 +133,15 @@ def call_function(name: str, tensor: Tensor, group: Any, rank: int) -> tuple[Ten
 
 
 def finish(parts: list[tuple[Tensor, Any]], group: Any, rank: int) -> tuple[list[Tensor], list[Tensor], int]:
-    """`finish_all` on this rank's (numerator, denominator): values, gradients of their sum, number of collectives."""
-    from losses_core.distributed import finish_all
-    from losses_core.utils.weight_reduce import Group, Pending
+    """`compute_all` on this rank's (numerator, denominator): values, gradients of their sum, number of collectives."""
+    from losses_core.distributed import compute_all
+    from losses_core.utils.weight_reduce import Group, Reduction
 
     numerators = [numerator.clone().requires_grad_() for numerator, _ in parts]
     with counted() as collectives:
         reductions = ["sum" if denominator is None else "mean" for _, denominator in parts]
-        pendings = zip(numerators, (denominator for _, denominator in parts), reductions, strict=True)
-        values = finish_all([Pending(*pending, Group(group)) for pending in pendings])
+        reductions = zip(numerators, (denominator for _, denominator in parts), reductions, strict=True)
+        values = compute_all([Reduction(*partial_reduce, Group(group)) for partial_reduce in reductions])
         gradients = torch.autograd.grad(torch.stack(values).sum(), numerators)
     return [value.detach() for value in values], list(gradients), len(collectives)
 

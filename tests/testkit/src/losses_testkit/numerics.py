@@ -31,12 +31,12 @@ class NumericsContract:
         loss = case.build()
         for seed in range(2):
             inputs = case.inputs(n, seed)
-            value, mass = case.reference(inputs)
+            value, normalizer = case.reference(inputs)
             total = value.sum()
             expected = {
                 "none": value,
                 "sum": total,
-                "mean": total / (mass.sum() if mass.sum() > 0 else 1),
+                "mean": total / (normalizer.sum() if normalizer.sum() > 0 else 1),
                 "batchmean": total / (value.shape[0] if value.ndim else 1),
             }
             for reduction in loss.reductions:
@@ -138,9 +138,9 @@ class NumericsContract:
         if case.ignore is None:
             pytest.skip("ignores nothing")
         inputs, _ = case.ignore(case.inputs(4))
-        value, mass = case.reference(inputs)
+        value, normalizer = case.reference(inputs)
         actual = call(case.build(), prepared(inputs), reduction_override="mean")
-        _close(actual, value.sum() / (mass.sum() if mass.sum() > 0 else 1))
+        _close(actual, value.sum() / (normalizer.sum() if normalizer.sum() > 0 else 1))
 
     def test_everything_ignored_costs_zero(self, case: Case) -> None:
         if case.ignore_all is None:

@@ -37,7 +37,7 @@ class DistributionCrossEntropy(Deferred):
             return Unreduced(_OfDistributions.apply(self.x, self.q, None)[0])
         return Unreduced(soft_cross_entropy(self.x, self.q, class_weight=self.class_weight))
 
-    def mass(self) -> float:
+    def normalizer(self) -> float:
         return self.x.numel() / self.x.shape[1] if self.x.shape[1] else 0.0
 
     def total(self, scale: float | Tensor) -> Tensor:
@@ -54,10 +54,10 @@ class _OfDistributions(host.HostFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, q: Tensor, scale: float | None) -> tuple[Tensor, Tensor]:
         slope, to_normal = host.softmax(x)
-        mass = q.sum(1)
+        normalizer = q.sum(1)
         # -Σ q log p = lse Σ q - Σ q x, and any class gives the logarithm of the sum of exponentials
         p, first = slope.select(1, 0) * to_normal.squeeze(1), x.select(1, 0)
-        lse = (first - p.log()).mul_(mass)
+        lse = (first - p.log()).mul_(normalizer)
         found = lse - (q * x).sum(1) if scale is None else lse.sum() - host.dot(q, x)
         # not of large logits, whose rounding would show, nor of -inf, where 0 · log 0 is 0; NaN counts as unsound
         sound = not x.numel() or (
@@ -74,7 +74,7 @@ class _OfDistributions(host.HostFunction):
         result = found if scale is None else found * scale
         if ctx.needs_input_grad[0]:
             factor = 1.0 if scale is None else scale
-            slope.mul_(to_normal.mul_(mass.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
+            slope.mul_(to_normal.mul_(normalizer.mul_(factor).unsqueeze(1))).sub_(q, alpha=factor)
         ctx.scale = scale
         ctx.save_for_backward(slope, q)
         ctx.set_materialize_grads(False)
@@ -88,10 +88,10 @@ class _OfDistributions(host.HostFunction):
             total = slope * grad.unsqueeze(1) if ctx.scale is None else handed_on(slope, grad)
         if grad_slope is not None:
             scaled_q = q if ctx.scale is None else q * ctx.scale
-            mass = scaled_q.sum(1, keepdim=True)
+            normalizer = scaled_q.sum(1, keepdim=True)
             p_mass = slope + scaled_q
             # p Σq (g - Σ p g), without a division where Σq or the scale is 0
-            mean = (p_mass * grad_slope).sum(1, keepdim=True) / torch.where(mass == 0, 1, mass)
+            mean = (p_mass * grad_slope).sum(1, keepdim=True) / torch.where(normalizer == 0, 1, normalizer)
             of_slope = p_mass * (grad_slope - mean)
             total = of_slope if total is None else total + of_slope
         return total, None, None

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls._targets import index_mass
+from losses_cls._targets import index_normalizer
 from losses_cls.cross_entropy._softmax import cross_entropy
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.elementwise import Formula, elementwise
 from losses_core.utils.native import FEW
 from losses_core.utils.summed import handed_on
-from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_core.utils.weight_reduce import Unreduced, total_normalizer
 
 
 class LabelCrossEntropy(Deferred):
@@ -24,7 +24,7 @@ class LabelCrossEntropy(Deferred):
     Args:
         x: logits (N,C,*S).
         labels: int64 (N,*S).
-        mass_weight: (C,), the weight of the labels, in the denominator of ``mean`` too.
+        normalizer_weight: (C,), the weight of the labels, in the denominator of ``mean`` too.
         value_weight: (C,), a further one, in the loss alone.
         focus: f, a `losses_core.utils.elementwise.Formula` of the cross-entropy.
     """
@@ -35,16 +35,16 @@ class LabelCrossEntropy(Deferred):
         labels: Tensor,
         *,
         ignore_index: int,
-        mass_weight: Tensor | None,
+        normalizer_weight: Tensor | None,
         value_weight: Tensor | None = None,
         smoothing: float = 0.0,
         focus: Formula | None = None,
     ) -> None:
         self.x, self.labels, self.ignore_index = x, labels, ignore_index
-        self.mass_weight, self.smoothing, self.focus = mass_weight, smoothing, focus
-        self.weight = mass_weight
+        self.normalizer_weight, self.smoothing, self.focus = normalizer_weight, smoothing, focus
+        self.weight = normalizer_weight
         if value_weight is not None:
-            self.weight = value_weight if mass_weight is None else mass_weight * value_weight
+            self.weight = value_weight if normalizer_weight is None else normalizer_weight * value_weight
         self._host = host.on_host(x, labels) and not (smoothing and self.weight is not None)
         self._sound = self._complete = False
         if self._host and labels.numel():
@@ -69,22 +69,22 @@ class LabelCrossEntropy(Deferred):
                 ignore_index=self.ignore_index,
                 label_smoothing=self.smoothing,
             )
-        weight = None if self.weight is None else index_mass(self.labels, self.ignore_index, self.weight)
+        weight = None if self.weight is None else index_normalizer(self.labels, self.ignore_index, self.weight)
         # an ignored place has a cross-entropy of 0, and so no loss
         return elementwise(
             self.focus, cross_entropy(self.x, self.labels, ignore_index=self.ignore_index), self.labels, weight
         )
 
     def _mask(self) -> Tensor | None:
-        if self._complete and self.mass_weight is None:
+        if self._complete and self.normalizer_weight is None:
             return None
-        return index_mass(self.labels, self.ignore_index, self.mass_weight)
+        return index_normalizer(self.labels, self.ignore_index, self.normalizer_weight)
 
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements(), self._mask())
 
-    def mass(self) -> float | Tensor:
-        return total_mass(self.labels, self._mask())
+    def normalizer(self) -> float | Tensor:
+        return total_normalizer(self.labels, self._mask())
 
     def total(self, scale: float | Tensor) -> Tensor:
         return self._on_host(scale)

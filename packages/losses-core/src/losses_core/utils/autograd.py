@@ -10,6 +10,16 @@ from torch import Tensor
 # torch's own check; where a future torch lacks it, the full (slower) apply is taken every time.
 transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
+_is_legacy_batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda _: True)
+
+
+def is_batched(grad: Tensor) -> bool:
+    """Whether a backward runs for several incoming gradients at once (``is_grads_batched=True``, ``torch.func.vmap``).
+
+    Such a gradient cannot be multiplied into a tensor in place.
+    """
+    return transforms_active() or _is_legacy_batched(grad)
+
 
 class Function(torch.autograd.Function):
     """An ``autograd.Function`` with a separate ``setup_context`` that costs no more than the classic form.

@@ -7,7 +7,7 @@ import abc
 import torch
 from torch import Tensor
 
-from losses_core.utils.weight_reduce import Pending, Unreduced, given_denominator
+from losses_core.utils.weight_reduce import Reduction, Unreduced, given_denominator
 
 
 class Deferred(abc.ABC):
@@ -24,7 +24,7 @@ class Deferred(abc.ABC):
 
     @abc.abstractmethod
     def unreduced(self) -> Unreduced:
-        """The elements and their mass."""
+        """The elements and their normalizer."""
 
     @property
     @abc.abstractmethod
@@ -36,8 +36,8 @@ class Deferred(abc.ABC):
         """``scale`` times the sum of the elements, 0-d; ``scale`` a number or a 0-d tensor without a gradient."""
 
     @abc.abstractmethod
-    def mass(self) -> float | Tensor:
-        """The sum of the mass: the denominator of ``mean``."""
+    def normalizer(self) -> float | Tensor:
+        """The sum of the normalizer: the denominator of ``mean``."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -49,12 +49,12 @@ class Deferred(abc.ABC):
         """The length of the first axis, by which ``batchmean`` divides."""
         return self.x.shape[0] if self.x.ndim else 1
 
-    def pending(self, reduction: str, avg_factor: float | Tensor | None) -> Pending:
+    def partial_reduce(self, reduction: str, avg_factor: float | Tensor | None) -> Reduction:
         """The sum up to the division; ``reduction`` is not ``none``."""
         denominator = given_denominator(reduction, avg_factor)
         if denominator is None and reduction != "sum":
-            denominator = self.batch if reduction == "batchmean" else self.mass()
+            denominator = self.batch if reduction == "batchmean" else self.normalizer()
         if isinstance(denominator, Tensor):
             # of whole numbers too: a scale divided by them would be float32
             denominator = denominator.to(self.dtype)
-        return Pending(self, denominator, reduction)
+        return Reduction(self, denominator, reduction)

@@ -11,7 +11,7 @@ from torch import Tensor
 from losses_core.utils import host, temporaries
 from losses_core.utils.autograd import Function, hide_gradient, transforms_active
 from losses_core.utils.deferred import Deferred
-from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_core.utils.weight_reduce import Unreduced, total_normalizer
 
 
 class Evaluated(NamedTuple):
@@ -115,8 +115,8 @@ class Elements(Deferred):
     def total(self, scale: float | Tensor) -> Tensor:
         return _OnHost.apply(self._plan(), scale, self.x, self.t, *self.constants)  # type: ignore[no-any-return]
 
-    def mass(self) -> float | Tensor:
-        return total_mass(self.x, self.mask())
+    def normalizer(self) -> float | Tensor:
+        return total_normalizer(self.x, self.mask())
 
     def _plan(self) -> _Plan:
         wanted = self.x.requires_grad and torch.is_grad_enabled()

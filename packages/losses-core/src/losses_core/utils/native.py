@@ -42,7 +42,7 @@ class Native(Deferred):
     def unreduced(self) -> Unreduced:
         return Unreduced(self.function(self.x, self.target, reduction="none"))
 
-    def mass(self) -> float:
+    def normalizer(self) -> float:
         return self.x.numel()
 
     def total(self, scale: float | Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from losses_core.utils import host
 from losses_core.utils.deferred import Deferred
 from losses_core.utils.precision import without_autocast
-from losses_core.utils.weight_reduce import Unreduced, total_mass
+from losses_core.utils.weight_reduce import Unreduced, total_normalizer
 
 # torch's own; where a future torch lacks it, every graph counts as kept
 _graph_is_kept = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", lambda: True)
@@ -44,8 +44,8 @@ class Summed(Deferred):
     def unreduced(self) -> Unreduced:
         return Unreduced(self.elements(), self.mask)
 
-    def mass(self) -> float | Tensor:
-        return self.number if self.mask is None else total_mass(self.mask, self.mask)
+    def normalizer(self) -> float | Tensor:
+        return self.number if self.mask is None else total_normalizer(self.mask, self.mask)
 
     def total(self, scale: float | Tensor) -> Tensor:
         factor = scale.item() if isinstance(scale, Tensor) else scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,15 +22,15 @@ class Unreduced(NamedTuple):
 
     Attributes:
         value: the loss of each element; any shape, 0-d for a batch-level loss.
-        mass: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value`` or of a
+        normalizer: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value`` or of a
             leading-dims prefix of it, where it counts once for each element under it. None: 1 each.
-        everywhere: the value is that of the whole batch on every rank already (a batch-level loss that gathered, under
+        already_global: the value is that of the whole batch on every rank already (a batch-level loss that gathered, under
             ``sync_dist``), so nothing is left to sum over the ranks.
     """
 
     value: Tensor
-    mass: Tensor | None = None
-    everywhere: bool = False
+    normalizer: Tensor | None = None
+    already_global: bool = False
 
 
 class Group(NamedTuple):
@@ -39,34 +39,26 @@ class Group(NamedTuple):
     handle: Any = None
 
 
-class Summable(Protocol):
-    """A loss whose elements are not written out, a `losses_core.utils.deferred.Deferred`."""
-
-    def total(self, scale: float | Tensor) -> Tensor:
-        """``scale`` times the sum of the elements."""
-
-
-class Pending(NamedTuple):
-    """A loss one division away from its result: ``numerator / denominator``, or ``numerator`` alone.
-
-    The numerator may be a loss whose sum is still to be taken, together with the division.
+class Reduction(NamedTuple):
+    """A loss one division away from its result: ``scale`` times ``numerator / denominator``, or ``numerator`` alone.
 
     With a ``group``, numerator and denominator are this rank's part and are to be summed first, by
-    `losses_core.distributed.finish_all`.
+    `losses_core.distributed.compute_all`.
     """
 
-    numerator: Tensor | Summable
+    numerator: Any
     denominator: Tensor | float | None
     reduction: str
     group: Group | None = None
+    scale: float = 1.0
 
     def summed(self) -> Tensor:
         """The numerator as a tensor."""
         return self.numerator if isinstance(self.numerator, Tensor) else self.numerator.total(1.0)
 
-    def finish(self, scale: float = 1.0) -> Tensor:
-        """The reduced loss times ``scale``."""
-        numerator, denominator = self.numerator, self.denominator
+    def compute(self) -> Tensor:
+        """The reduced loss."""
+        numerator, denominator, scale = self.numerator, self.denominator, self.scale
         if isinstance(denominator, Tensor):
             # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
             denominator = torch.where(denominator <= 0, 1, denominator)
@@ -101,22 +93,28 @@ def apply_weight(value: Tensor, weight: Tensor) -> Tensor:
     """Multiply by sample weights; an element of weight zero is zero whatever its value."""
     aligned = align(weight, value.shape)
     if aligned is None:
-        raise InputError(
-            f"expected weight of the loss's shape {tuple(value.shape)} or of a leading-dims prefix of it; "
-            f"got {tuple(weight.shape)}."
-        )
+        raise weight_error(value.shape, weight)
     return (value * aligned).masked_fill(aligned == 0, 0)
 
 
-def pending(value: Tensor, mass: Tensor | None, reduction: str, avg_factor: float | Tensor | None) -> Pending:
+def weight_error(shape: Sequence[int], weight: Tensor) -> InputError:
+    """The error for sample weights of another shape than the loss or a prefix of it."""
+    return InputError(
+        f"expected weight of the loss's shape {tuple(shape)} or of a leading-dims prefix of it; got {tuple(weight.shape)}."
+    )
+
+
+def partial_reduce(
+    value: Tensor, normalizer: Tensor | None, reduction: str, avg_factor: float | Tensor | None
+) -> Reduction:
     """Reduce up to the division (``batchmean``, where a class allows it, divides by the first axis)."""
     if reduction == "none":
-        return Pending(value, None, reduction)
+        return Reduction(value, None, reduction)
     denominator = given_denominator(reduction, avg_factor)
     if denominator is None and reduction != "sum":
         batch = value.shape[0] if value.ndim else 1
-        denominator = batch if reduction == "batchmean" else total_mass(value, mass)
-    return Pending(value.sum(), denominator, reduction)
+        denominator = batch if reduction == "batchmean" else total_normalizer(value, normalizer)
+    return Reduction(value.sum(), denominator, reduction)
 
 
 def given_denominator(reduction: str, avg_factor: float | Tensor | None) -> float | Tensor | None:
@@ -129,13 +127,13 @@ def given_denominator(reduction: str, avg_factor: float | Tensor | None) -> floa
     return avg_factor
 
 
-def total_mass(value: Tensor, mass: Tensor | None) -> Tensor | float:
-    """Σ mass over the elements of ``value``, a plain number where no element is left out."""
-    if mass is None:
+def total_normalizer(value: Tensor, normalizer: Tensor | None) -> Tensor | float:
+    """Σ normalizer over the elements of ``value``, a plain number where no element is left out."""
+    if normalizer is None:
         return value.numel()
     # a compiler would make a loop of its own for whole numbers, and store the mask that it reads
-    total = mass.to(value.dtype).sum() if torch.compiler.is_compiling() else mass.sum()
-    for size in value.shape[mass.ndim :]:
+    total = normalizer.to(value.dtype).sum() if torch.compiler.is_compiling() else normalizer.sum()
+    for size in value.shape[normalizer.ndim :]:
         total = total * size
     return total
 
@@ -159,7 +157,7 @@ def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
         tensor(2.)
     """
     check_reduction(reduction)
-    return pending(loss, None, reduction, None).finish()
+    return partial_reduce(loss, None, reduction, None).compute()
 
 
 @full_precision
@@ -189,7 +187,7 @@ def weight_reduce_loss(
     check_reduction(reduction)
     if weight is not None:
         loss = apply_weight(loss, weight.to(loss.dtype))
-    return pending(loss, None, reduction, avg_factor).finish()
+    return partial_reduce(loss, None, reduction, avg_factor).compute()
 
 
 def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:

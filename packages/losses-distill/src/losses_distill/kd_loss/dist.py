@@ -12,7 +12,7 @@ from losses_core import BaseLoss, ConfigError, InputError, LossOptions, Unreduce
 from losses_core.distributed import ProcessGroup, all_reduce_sum
 from losses_core.utils import checks, host
 from losses_core.utils.precision import full_precision
-from losses_core.utils.weight_reduce import Pending
+from losses_core.utils.weight_reduce import Reduction
 from losses_distill._inputs import check_class_dim, check_temperature, class_axis, refuse_weight, teacher_of
 from losses_distill.kd_loss._pearson import Correlation, correlate, mean, pearson
 from losses_distill.kd_loss._pearson_host import correlation
@@ -184,7 +184,7 @@ class DISTLoss(BaseLoss):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
         **kwargs: Any,
-    ) -> Pending:
+    ) -> Reduction:
         if avg_factor is not None:
             raise InputError(
                 "avg_factor: the loss is one number for the batch, with no denominator; drop it.", where="DISTLoss"
@@ -196,7 +196,7 @@ class DISTLoss(BaseLoss):
             # the batch is that of all ranks: their rows are no sum of losses, but of what correlations are made of
             p, q, factor = _probabilities(*_logits(pred, target, temperature, self.class_dim), temperature)
             value = _over_ranks(p, q, self.beta, self.gamma, _least(self.eps, p), self.process_group)
-            return Unreduced(value * factor, everywhere=True)
+            return Unreduced(value * factor, already_global=True)
         return dist_loss(
             pred,
             target,

@@ -57,7 +57,7 @@ def boundary_loss(
         activation: ``'auto'``, ``'softmax'``, ``'sigmoid'`` or ``'none'``.
 
     Returns:
-        The loss (N,C), 0 where not counted; as mass, whether it is counted.
+        The loss (N,C), 0 where not counted; as normalizer, whether it is counted.
     """
     for name, side in (("theta0", theta0), ("theta", theta)):
         if side % 2 == 0 or side < 3:

@@ -61,7 +61,7 @@ def hausdorff_loss(
         target_dist: distances to the true boundary (N,C,*S), where they are known already.
 
     Returns:
-        The loss (N,C), 0 where not counted; as mass, whether it is counted.
+        The loss (N,C), 0 where not counted; as normalizer, whether it is counted.
     """
     if pred_mask not in PRED_MASKS:
         raise InputError(f"pred_mask: expected one of {', '.join(map(repr, PRED_MASKS))}; got {pred_mask!r}.")

@@ -49,8 +49,8 @@ class _Generalized:
             sums, seen = sums.over_batch(seen, self.ranks)
         _, numerator, denominator = self._parts(sums)
         value = 1 - ratio(numerator, denominator, otherwise=1)
-        mass = None if seen is None else seen.any(-1)
-        return Unreduced(value, mass, everywhere=self.ranks is not None)
+        normalizer = None if seen is None else seen.any(-1)
+        return Unreduced(value, normalizer, already_global=self.ranks is not None)
 
     def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.per_image:
@@ -98,7 +98,7 @@ def generalized_dice_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        The loss (N,), or 0-d over the batch; as mass, whether there is a pixel that is not ignored.
+        The loss (N,), or 0-d over the batch; as normalizer, whether there is a pixel that is not ignored.
     """
     if weight_type not in _POWERS:
         raise InputError(f"weight_type: expected one of {', '.join(map(repr, _POWERS))}; got {weight_type!r}.")

@@ -50,14 +50,14 @@ class _Dice:
         counted, weight = self._counted(sums, seen), self.class_weight
         if counted is not None:
             value = (value if weight is None else weight * value).where(counted, 0)
-            mass = counted if weight is None else weight.where(counted, 0)
+            normalizer = counted if weight is None else weight.where(counted, 0)
         elif weight is not None:
-            value, mass = weight * value, weight.expand_as(value)
+            value, normalizer = weight * value, weight.expand_as(value)
         else:
-            mass = None
+            normalizer = None
         if self.one_channel:
-            value, mass = value.squeeze(-1), None if mass is None else mass.squeeze(-1)
-        return Unreduced(value, mass, everywhere=self.ranks is not None)
+            value, normalizer = value.squeeze(-1), None if normalizer is None else normalizer.squeeze(-1)
+        return Unreduced(value, normalizer, already_global=self.ranks is not None)
 
     def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.per_image:
@@ -124,7 +124,7 @@ def dice_loss(
         ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
 
     Returns:
-        The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As mass, the
+        The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As normalizer, the
         class weight where it is counted.
     """
     check_ids(pred, classes)

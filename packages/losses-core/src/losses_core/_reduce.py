@@ -1,0 +1,129 @@
+"""From a definition and its arguments to a reduced loss, by the kernel or by the definition itself."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from losses_core import _fused
+from losses_core._blocks import value_shape
+from losses_core.kernels import Kernel, LossCall, select
+from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.precision import map_tensors
+from losses_core.utils.weight_reduce import (
+    Group,
+    Reduction,
+    Unreduced,
+    align,
+    apply_weight,
+    given_denominator,
+    partial_reduce,
+)
+
+
+def reduce_call(
+    call: LossCall,
+    weight: Tensor | None,
+    reduction: str,
+    avg_factor: float | Tensor | None,
+    scale: float,
+    group: Group | None,
+) -> Reduction:
+    """Weight and reduce a loss, up to what needs other ranks.
+
+    Args:
+        call: what to compute.
+        weight: sample weights of the shape of the loss or of a prefix of it.
+        reduction: ``none``, ``mean``, ``sum`` or ``batchmean``.
+        avg_factor: replaces the denominator of the mean.
+        scale: multiplies the result.
+        group: the ranks to normalise over; None: this one alone.
+    """
+    kernel, _ = select(call, weight, reduced=reduction != "none")
+    if kernel is None or kernel.passes == 2:
+        return _by_definition(call, weight, reduction, avg_factor, scale, group)
+    if reduction == "none":
+        return Reduction(_fused.elements(call, kernel, weight), None, reduction, None, scale)
+    denominator = given_denominator(reduction, avg_factor)
+    if denominator is None and reduction != "sum":
+        denominator = call.pred.shape[0] if reduction == "batchmean" else _total_normalizer(call)
+    return _by_kernel(call, kernel, weight, reduction, denominator, scale, group)
+
+
+def _by_kernel(
+    call: LossCall,
+    kernel: Kernel,
+    weight: Tensor | None,
+    reduction: str,
+    denominator: float | Tensor | None,
+    scale: float,
+    group: Group | None,
+) -> Reduction:
+    pred = call.pred
+    if isinstance(denominator, Tensor):
+        denominator = denominator.to(torch.float64 if pred.dtype == torch.float64 else torch.float32)
+    if group is not None or (isinstance(denominator, Tensor) and denominator.requires_grad):
+        return Reduction(_fused.reduced(call, kernel, weight, 1.0), denominator, reduction, group, scale)
+    if torch.compiler.is_compiling():  # a factor in a tensor, so that none of its values is compiled into the code
+        if denominator is None:
+            return Reduction(_fused.reduced(call, kernel, weight, 1.0), None, reduction, None, scale)
+        if not isinstance(denominator, Tensor):
+            denominator = torch.full((), denominator, dtype=torch.float32, device=pred.device)
+        factor: float | Tensor = torch.where(denominator <= 0, 1, denominator).reciprocal()
+        return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction, None, scale)
+    if isinstance(denominator, Tensor) and denominator.is_cpu and pred.is_cpu:
+        denominator = denominator.item()  # on the CPU, looking costs nothing
+    if isinstance(denominator, Tensor):
+        factor = scale / torch.where(denominator <= 0, 1, denominator).to(pred.device)  # NaN stays NaN
+    else:
+        factor = scale if denominator is None or denominator <= 0 else scale / denominator
+    return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction)
+
+
+def _total_normalizer(call: LossCall) -> float | Tensor:
+    """Σ of the normalizer: the denominator of ``mean``."""
+    normalizer, shape = call.normalizer(), value_shape(call.definition.layout, call.pred)
+    if normalizer is None:
+        if shape is None:
+            return call.pred.shape[0] if call.definition.layout == "batch" and call.pred.ndim else 1
+        return math.prod(shape)
+    total = normalizer.sum()
+    for size in (shape or [])[normalizer.ndim :]:
+        total = total * size
+    return total
+
+
+def _by_definition(
+    call: LossCall,
+    weight: Tensor | None,
+    reduction: str,
+    avg_factor: float | Tensor | None,
+    scale: float,
+    group: Group | None,
+) -> Reduction:
+    result = call.body(None if weight is None else lambda pred: _mask(call, pred, weight))
+    result = result if isinstance(result, Unreduced) else Unreduced(result, call.normalizer())
+    value, normalizer, already_global = result
+    if weight is not None:
+        value = apply_weight(value, weight)
+    reduced = partial_reduce(value, normalizer, reduction, avg_factor)
+    return reduced._replace(group=None if already_global else group, scale=scale)
+
+
+def _mask(call: LossCall, pred: object, weight: Tensor) -> object:
+    """Make the gradient at elements of weight zero exactly zero, whatever pred holds there."""
+
+    def mask(tensor: Tensor) -> Tensor:
+        shape = value_shape(call.definition.layout, tensor)
+        aligned = align(weight, list(tensor.shape) if shape is None else shape)
+        if aligned is None:
+            return tensor
+        if call.definition.layout == "classes":
+            aligned = aligned.unsqueeze(1)
+        elif call.definition.layout == "last":
+            aligned = aligned.unsqueeze(-1)
+        return hide_gradient(tensor, aligned == 0)
+
+    return map_tensors(mask, pred)

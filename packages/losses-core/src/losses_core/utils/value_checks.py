@@ -1,0 +1,142 @@
+"""Checks of the values of a call: labels outside the classes, numbers that are no probabilities.
+
+Values are looked at on the CPU, where nothing waits for a device, and on any device inside `debug`. Under
+``torch.compile``, ``torch.export`` and ``torch.func`` they are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from losses_core.errors import InputError
+from losses_core.utils.autograd import transforms_active
+
+_PLAIN = frozenset((Tensor, torch.nn.Parameter))
+
+
+class _Debug:
+    active = bool(os.environ.get("LOSSES_DEBUG"))
+
+
+@contextlib.contextmanager
+def debug() -> Iterator[None]:
+    """Check values on accelerators too inside the context, in every thread; each check waits for the device.
+
+    The environment variable ``LOSSES_DEBUG=1`` does the same for a process.
+
+    Example:
+        >>> with debug():
+        ...     pass
+    """
+    before = _Debug.active
+    _Debug.active = True
+    try:
+        yield
+    finally:
+        _Debug.active = before
+
+
+def values_are_checked(tensor: Tensor) -> bool:
+    """Whether the values of a tensor may be looked at here."""
+    if torch.compiler.is_compiling() or not (tensor.is_cpu or (_Debug.active and not tensor.is_meta)):
+        return False
+    return type(tensor) in _PLAIN and not transforms_active()
+
+
+def check_labels(
+    target: Tensor, classes: int, ignore_index: int | None, *, name: str = "target", extra: tuple[int, ...] = ()
+) -> int | None:
+    """Check that every label is in [0, classes), ``ignore_index``, or one of ``extra``.
+
+    Args:
+        target: class indices, any shape, an integer dtype.
+        classes: number of classes C.
+        ignore_index: label that is ignored; None: none is.
+        name: what the tensor is called in the error.
+        extra: further values that are allowed, such as C for background.
+
+    Returns:
+        ``ignore_index``, or None where it is known that no label equals it.
+
+    Raises:
+        InputError: with the first label that is not allowed, and where it is.
+    """
+    if not values_are_checked(target):
+        return ignore_index
+    if not target.numel():
+        return None
+    low, high = (end.item() for end in target.aminmax())
+    if low >= 0 and high < classes:
+        return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
+    allowed = (target >= 0) & (target < classes)
+    for value in extra if ignore_index is None else (ignore_index, *extra):
+        if low <= value <= high:
+            allowed |= target == value
+    if not allowed.all():
+        raise _fault(
+            name,
+            target,
+            ~allowed,
+            f"class indices in [0, {classes})" + "".join(f", {value}" for value in extra),
+            ignore_index,
+            "; or give pred more classes",
+        )
+    return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
+
+
+def check_probabilities(
+    tensor: Tensor, ignore_index: float | None = None, *, name: str = "target", cure: str = ""
+) -> float | None:
+    """Check that every element is in [0, 1], or equals ``ignore_index``; integer and bool tensors too.
+
+    Args:
+        tensor: any shape.
+        ignore_index: value that is ignored; None: none is.
+        name: what the tensor is called in the error.
+        cure: what else to do about it, for the error.
+
+    Returns:
+        ``ignore_index``, or None where it is known that no element equals it.
+
+    Raises:
+        InputError: with the first element that is not allowed, and where it is.
+    """
+    if not values_are_checked(tensor):
+        return ignore_index
+    if not tensor.numel() or tensor.dtype == torch.bool:
+        return ignore_index if ignore_index in (0, 1) and tensor.numel() else None
+    low, high = (end.item() for end in tensor.detach().aminmax())
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        allowed = (tensor >= 0) & (tensor <= 1)
+        if ignore_index is not None and _can_hold(tensor.dtype, ignore_index):
+            allowed |= tensor == ignore_index
+        if not allowed.all():
+            raise _fault(name, tensor, ~allowed, "numbers in [0, 1]", ignore_index, cure)
+        return ignore_index
+    return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
+
+
+def _can_hold(dtype: torch.dtype, value: float) -> bool:
+    """Whether a dtype holds a value: torch would compare uint8 with -100 as with 156."""
+    if dtype.is_floating_point:
+        return True
+    limits = torch.iinfo(dtype)
+    return limits.min <= value <= limits.max
+
+
+def _fault(
+    name: str, tensor: Tensor, wrong: Tensor, expected: str, ignore_index: float | None, cure: str
+) -> InputError:
+    position = tuple(int(i) for i in wrong.nonzero()[0])
+    value = tensor[position].item()
+    where = f" at {list(position)}" if position else ""
+    also = "" if ignore_index is None else f" or ignore_index={ignore_index}"
+    hint = "" if ignore_index is None else f" Is {value} a label to ignore? Then set ignore_index={value}{cure}."
+    return InputError(
+        f"expected {name} with {expected}{also}; got {value}{where} ({int(wrong.sum())} such elements).{hint}"
+    )
