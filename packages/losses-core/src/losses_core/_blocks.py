@@ -23,7 +23,7 @@ Layout: TypeAlias = Literal["elements", "channels", "classes", "last", "batch", 
 CPU_BLOCK = 1 << 16
 """Elements of a block on the CPU: 256 KiB in float32, so that the temporaries stay in the L2 cache."""
 
-DEVICE_BLOCK = 1 << 22
+DEVICE_BLOCK = 1 << 21
 """Elements of a block on an accelerator: large enough to fill it, small enough for its L2 cache."""
 
 Part: TypeAlias = "tuple[Tensor, list[Tensor | None]]"
@@ -34,7 +34,7 @@ def block_size(pred: Tensor) -> int:
     """Number of elements of a block, or all of them where a cut is not worth its kernels."""
     if pred.is_cpu:
         return CPU_BLOCK
-    return DEVICE_BLOCK if pred.numel() > 2 * DEVICE_BLOCK else 2 * DEVICE_BLOCK
+    return DEVICE_BLOCK if pred.numel() > 4 * DEVICE_BLOCK else 4 * DEVICE_BLOCK
 
 
 def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
@@ -52,7 +52,8 @@ def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
 def new_like(pred: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
     """Allocate a tensor of the shape of ``pred`` of which blocks are views."""
     channels_last = pred.ndim == 4 and pred.is_contiguous(memory_format=torch.channels_last)
-    if pred.is_contiguous() or (channels_last and layout != "last"):
+    not_flattened = pred.ndim < 4 and layout in ("channels", "classes")
+    if pred.is_contiguous() or not_flattened or (channels_last and layout != "last"):
         return torch.empty_like(pred, dtype=dtype)
     return torch.empty(pred.shape, dtype=dtype, device=pred.device)
 

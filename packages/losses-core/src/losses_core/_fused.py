@@ -45,8 +45,8 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        """The rows of the definition."""
-        return self.definition.layout
+        """The rows of the kernel."""
+        return self.kernel.layout or self.definition.layout
 
     @property
     def cut(self) -> int:
@@ -192,6 +192,7 @@ class Job:
         with torch.enable_grad():
             value = LossCall(self.definition, pred, target, options).body(mask)
             if weight is not None:
+                weight = weight if weight.ndim == value.ndim else self.on_pred(weight, value.ndim)
                 value = apply_weight(value, weight.expand_as(value))
             if not self.elements:
                 value = value.sum() * self.factor_of(tensors)
@@ -278,7 +279,7 @@ def pack(
             whole_names.append(name)
             whole.append(option)
     if weight is not None:
-        tensors.append(_aligned(declared.layout, weight, pred))
+        tensors.append(_aligned(kernel.layout or declared.layout, _of_rows(kernel.layout, weight, pred), pred))
     if isinstance(factor, Tensor):
         whole.append(factor)
     scale, kept_dtype = _kept(pred, kernel, weight, call.options)
@@ -307,6 +308,18 @@ def _kept(pred: Tensor, kernel: Kernel, weight: Tensor | None, options: dict[str
     if bound is None or weight is not None:
         return 1.0, torch.float32
     return 2.0 ** math.floor(math.log2(_LARGEST_KEPT / bound)), torch.float16
+
+
+def weighs_rows(layout: Layout, weight: Tensor | None, pred: Tensor) -> bool:
+    """Whether a weight of the elements of pred, or of a prefix of its axes, is the same for all elements of a row."""
+    axis = 1 if layout == "classes" else pred.ndim - 1
+    return weight is None or weight.ndim <= axis or weight.shape[axis] == 1 or weight.stride(axis) == 0
+
+
+def _of_rows(layout: Layout | None, weight: Tensor, pred: Tensor) -> Tensor:
+    """The weight of each row, for a kernel that sums the elements of its rows."""
+    axis = 1 if layout == "classes" else pred.ndim - 1
+    return weight if layout is None or weight.ndim <= axis else weight.select(axis, 0)
 
 
 def _aligned(layout: Layout, weight: Tensor, pred: Tensor) -> Tensor:

@@ -54,6 +54,8 @@ class Kernel:
         supports: tells from pred, target and options whether the kernel can run.
         device: device type it is for; None: any.
         passes: 1: loss and gradient in one pass. 2: sums in the forward, the gradient in the backward.
+        layout: its rows, where an element of the definition depends on a whole row: ``classes`` or ``last``. It returns
+            the sum of each row, and runs for a reduced loss whose weight is the same for all elements of a row.
     """
 
     function: Any
@@ -61,6 +63,7 @@ class Kernel:
     supports: Callable[..., bool] | None = None
     device: str | None = None
     passes: int = 1
+    layout: Layout | None = None
 
     @property
     def name(self) -> str:
@@ -206,6 +209,7 @@ def kernel(
     supports: Callable[..., bool] | None = None,
     device: str | None = None,
     passes: int = 1,
+    layout: Layout | None = None,
 ) -> Callable[[_F], _F]:
     """Register a kernel for a definition; arguments as of `Kernel`. The last one that fits a call is chosen.
 
@@ -225,7 +229,7 @@ def kernel(
     """
 
     def register(implementation: _F) -> _F:
-        definition_of(function).kernels.append(Kernel(implementation, bound, supports, device, passes))
+        definition_of(function).kernels.append(Kernel(implementation, bound, supports, device, passes, layout))
         return implementation
 
     return register
@@ -290,6 +294,8 @@ def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Ker
         reason = "no kernel supports these inputs"
         for candidate in reversed(call.definition.kernels):
             if candidate.device is not None and candidate.device != call.pred.device.type:
+                continue
+            if candidate.layout is not None and not (reduced and _fused.weighs_rows(candidate.layout, weight, call.pred)):
                 continue
             if candidate.supports is None or candidate.supports(call.pred, call.target, **call.options):
                 chosen, reason = candidate, ""
