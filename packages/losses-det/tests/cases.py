@@ -111,8 +111,8 @@ BOX_EDGES = {
     "same centre": _at([[0.0, 0.0, 40.0, 20.0]], [[10.0, -10.0, 30.0, 30.0]]),
     "no boxes": lambda: Inputs(torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, 4, dtype=torch.float64)),
 }
-# saved_size: few boxes also keep their slope, which costs less than a page of memory and saves half of the time
-BOXES = {"logits": False, "edges": BOX_EDGES, "saved": 2.0, "saved_size": 20000}
+PEAK = 1.5  # of losses of rows and elements
+BOXES = {"logits": False, "edges": BOX_EDGES, "saved": 2.0, "peak": PEAK}
 DETACHED = {
     "gradcheck": False,
     "gradgradcheck": False,
@@ -120,7 +120,7 @@ DETACHED = {
 }
 FAR = _at([[6e4, -6e4, 0.0, 1.0]] * 2, [[0.0] * 4, [6e4, -6e4, 1.0, 1.0]])
 L1_EDGES = {"equal": _at([[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 4.0]]), "far": FAR}
-COORDINATES = {"make": coordinates, "logits": False, "edges": L1_EDGES, "saved": 2.0}
+COORDINATES = {"make": coordinates, "logits": False, "edges": L1_EDGES, "saved": 2.0, "peak": PEAK}
 
 
 def _quality_edges():
@@ -199,8 +199,17 @@ CASES = [
         id="options",
         **COORDINATES,
     ),
-    Case("QualityFocalLoss", labels, oracles.quality_focal, edges=_quality_edges(), saved=2.0),
-    Case("QualityFocalLoss", scores, oracles.quality_focal, {"beta": 1.5}, id="scores", edges=SCORE_EDGES, saved=2.0),
+    Case("QualityFocalLoss", labels, oracles.quality_focal, edges=_quality_edges(), saved=2.0, peak=PEAK),
+    Case(
+        "QualityFocalLoss",
+        scores,
+        oracles.quality_focal,
+        {"beta": 1.5},
+        id="scores",
+        edges=SCORE_EDGES,
+        saved=2.0,
+        peak=PEAK,
+    ),
     Case("QualityFocalLoss", labels, oracles.quality_focal, {"beta": 0.5}, id="soft power", edges=_quality_edges()),
     Case("QualityFocalLoss", labels, oracles.quality_focal, {"beta": 0}, id="plain", edges=_quality_edges()),
     Case(
@@ -221,7 +230,7 @@ CASES = [
         logits=False,
         edges=PROBABILITY_EDGES,
     ),
-    Case("VariFocalLoss", scores, oracles.varifocal, edges=SCORE_EDGES, saved=2.0),
+    Case("VariFocalLoss", scores, oracles.varifocal, edges=SCORE_EDGES, saved=2.0, peak=PEAK),
     Case(
         "VariFocalLoss",
         scores,
@@ -242,9 +251,9 @@ CASES = [
         logits=False,
         edges=PROBABILITY_EDGES,
     ),
-    Case("DistributionFocalLoss", distances(17), oracles.distribution_focal, edges=BIN_EDGES, saved=1.1),
-    Case("DistributionFocalLoss", four_sides, oracles.distribution_focal, id="four sides", saved=1.1),
+    Case("DistributionFocalLoss", distances(17), oracles.distribution_focal, edges=BIN_EDGES, saved=2.0, peak=PEAK),
+    Case("DistributionFocalLoss", four_sides, oracles.distribution_focal, id="four sides", saved=2.0, peak=PEAK),
     Case(
-        "DistributionFocalLoss", distances(8, 2, 3), oracles.distribution_focal, {"reg_max": 7}, id="reg max", saved=1.2
+        "DistributionFocalLoss", distances(8, 2, 3), oracles.distribution_focal, {"reg_max": 7}, id="reg max", saved=2.0
     ),
 ]

@@ -4,6 +4,7 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 ``losses_det.functional``.
 """
 
+from losses_det import _kernels as _kernels
 from losses_det import functional
 from losses_det._version import __version__
 from losses_det.gfocal_loss import DistributionFocalLoss, QualityFocalLoss

@@ -1,151 +1,127 @@
-"""Pairs of boxes: the quantities that the losses of the IoU family are made of, and the way back to coordinates."""
+"""The geometry of a pair of boxes, and the terms of the IoU losses, as definitions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from losses_core.utils import temporaries
-from losses_core.utils.boxes import area, sides
+from losses_core.utils.boxes import BoxFormat
 
-_threshold_backward = torch.ops.aten.threshold_backward.default
+Mode = Literal["iou", "linear", "log", "square"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+MAX_GRAD = 1e4
+"""Bound of the derivative of a ratio by a coordinate. Without it two boxes of height 0 give 1/eps, which fp16 cannot
+hold; ordinary boxes stay far below it."""
 
 
-class Geometry:
-    """A pair of boxes per element. Pairs of numbers are (2,…): x, then y. Everything else is (…).
-
-    With few boxes the number of operations is what takes time, so one measures as much as it can.
-
-    Args:
-        pred: corners (2,2,…), low and high.
-        target: likewise.
-        eps: lower bound of every denominator.
-        hull: whether the smallest box around both is asked for.
+class BoxPair(NamedTuple):
+    """A prediction and a target per row. Pairs of numbers, x and y, are (…,2); everything else is (…).
 
     Attributes:
-        sides: of the target, the prediction, their intersection and, if asked for, their hull, (3 or 4,2,…); before
-            clamping at 0, so negative where a box is inverted or the two are apart.
-        size: the sides clamped at 0.
-        inter, union: areas.
-        denominator: the union, at least eps.
+        pred, target: width and height of the boxes, at least 0: an inverted box is empty.
+        shift: centre of the target minus centre of the prediction.
+        hull: width and height of the smallest box around both.
+        inter, union, hull_area: areas.
         iou: intersection over union.
+        eps: lower bound of every denominator.
     """
 
-    def __init__(self, pred: Tensor, target: Tensor, eps: float, *, hull: bool) -> None:
-        self.sides = torch.stack(sides(pred, target, hull=hull))
-        self.size = self.sides.clamp(min=0)
-        target_area, pred_area, self.inter, *self._hull_area = area(self.size.movedim(1, 0)).unbind(0)
-        self.union = target_area + pred_area - self.inter
-        self.eps = eps
-        self.denominator = self.union.clamp(min=eps)
-        self.iou = self.inter / self.denominator
-        self._corners = pred, target
-        self._offset: Tensor | None = None
-        self._hull_square: Tensor | None = None
-
-    @property
-    def target(self) -> Tensor:
-        """Size of the target, (2,…)."""
-        return self.size[0]
-
-    @property
-    def pred(self) -> Tensor:
-        """Size of the prediction, (2,…)."""
-        return self.size[1]
-
-    @property
-    def hull_area(self) -> Tensor:
-        """Area of the hull, (…), if asked for."""
-        return self._hull_area[0]
-
-    @property
-    def hull(self) -> Tensor:
-        """Size of the hull, (2,…)."""
-        return self.size[3]
-
-    @property
-    def hull_square(self) -> Tensor:
-        """Squared sides of the hull, (2,…)."""
-        if self._hull_square is None:
-            self._hull_square = self.hull.square()
-        return self._hull_square
-
-    @property
-    def offset(self) -> Tensor:
-        """Corners of the target minus those of the prediction, (2,2,…)."""
-        if self._offset is None:
-            pred, target = self._corners
-            self._offset = target - pred
-        return self._offset
-
-    @property
-    def shift(self) -> Tensor:
-        """Centre of the target minus centre of the prediction, (2,…)."""
-        low, high = self.offset.unbind(0)
-        return (low + high) * 0.5
+    pred: Tensor
+    target: Tensor
+    shift: Tensor
+    hull: Tensor
+    inter: Tensor
+    union: Tensor
+    hull_area: Tensor
+    iou: Tensor
+    eps: float
 
 
-class Slopes(NamedTuple):
-    """Derivatives of a term in the quantities it depends on; None where it does not."""
-
-    union: Tensor | None = None
-    hull_area: Tensor | None = None
-    size: Tensor | None = None
-    hull: Tensor | None = None
-    shift: Tensor | None = None
-
-    def __add__(self, other: Slopes) -> Slopes:  # type: ignore[override]
-        return Slopes(*(add(a, b) for a, b in zip(self, other, strict=True)))
-
-
-def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of what is there."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def box_pair(pred: Tensor, target: Tensor, eps: float, bbox_format: BoxFormat) -> BoxPair:
+    """Measure boxes (…,4)."""
+    (low, high), (target_low, target_high) = _corners(pred, bbox_format), _corners(target, bbox_format)
+    size, target_size = (high - low).clamp(min=0), (target_high - target_low).clamp(min=0)
+    hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0)
+    inter = _area((torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0))
+    union = _area(target_size) + _area(size) - inter
+    shift = ((target_low - low) + (target_high - high)) * 0.5
+    iou = _bounded_ratio(inter, union, torch.maximum(size, target_size), eps)
+    return BoxPair(size, target_size, shift, hull, inter, union, _area(hull), iou, eps)
 
 
-def where_above(limit: float, x: Tensor, value: Tensor) -> Tensor:
-    """``value`` where ``x > limit``, else 0, whatever ``value`` holds there.
+def _corners(boxes: Tensor, bbox_format: BoxFormat) -> tuple[Tensor, Tensor]:
+    """The corners, left top and right bottom, (…,2) each."""
+    first, second = boxes.split(2, -1)
+    if bbox_format == "xyxy":
+        return first, second
+    if bbox_format == "ltwh":
+        return first, first + second
+    return first - second / 2, first + second / 2
 
-    The derivative of a clamp from below, in one pass: on a CPU a comparison and a `torch.where` take ten times as long.
+
+def _area(size: Tensor) -> Tensor:
+    width, height = size.unbind(-1)
+    return width * height
+
+
+def _bounded_ratio(numerator: Tensor, denominator: Tensor, derivative: Tensor, eps: float) -> Tensor:
+    """``numerator / max(denominator, eps)``, with a derivative by a coordinate of at most `MAX_GRAD`.
+
+    ``derivative`` (…,2) is that of the numerator: sides for an area, 2 d for d².
     """
-    return _threshold_backward(value, x, limit)  # type: ignore[no-any-return]
+    denominator = denominator.clamp(min=eps)
+    bounded = numerator / torch.maximum(denominator, derivative.detach().abs().amax(-1) / MAX_GRAD)
+    return bounded + (numerator / denominator - bounded).detach()
 
 
-def square_sum(pair: Tensor) -> Tensor:
-    """x² + y² of (2,…)."""
-    x, y = pair.unbind(0)
-    return torch.addcmul(x * x, y, y)
+def overlap_loss(pair: BoxPair, mode: Mode) -> Tensor:
+    """The function of the IoU that a mode stands for."""
+    if mode == "log":
+        return -pair.iou.clamp(min=pair.eps).log()
+    return 1 - (pair.iou.square() if mode == "square" else pair.iou)
 
 
-def corner_slopes(g: Geometry, overlap: Tensor | None, slopes: Slopes) -> Tensor:
-    """Chain rule: from slopes in IoU (None: -1), areas, sides and shift to slopes in the corners, (2,2,…).
+def empty_hull(pair: BoxPair) -> Tensor:
+    """(E - union) / E: the share of the hull that belongs to neither box (GIoU)."""
+    return _bounded_ratio(pair.hull_area - pair.union, pair.hull_area, pair.hull, pair.eps)
 
-    Where two edges coincide they share the slope, half each, as in `torch.maximum`; so at equal boxes it is 0.
-    """
-    inverse = g.denominator.reciprocal().neg() if overlap is None else overlap / g.denominator
-    # a denominator that is clamped does not change with the union
-    by_union = where_above(g.eps, g.union, inverse * g.iou)
-    own = -by_union if slopes.union is None else slopes.union - by_union
-    areas = [own, inverse - own]
-    if slopes.hull_area is not None:
-        areas.append(slopes.hull_area)
-    # the area's derivative by the width is the height; the target does not move
-    last = 1 + len(areas)
-    by_side = torch.stack(areas).unsqueeze(1) * g.size[1:last].flip(1)
-    if slopes.size is not None:
-        by_side[0].add_(slopes.size)
-    # a side of 0 still feels the slope, or a box of height 0 could never grow
-    by_side = where_above(-torch.finfo(by_side.dtype).tiny, g.sides[1:last], by_side)
-    by_size, by_shared, *by_hull = by_side.unbind(0)
-    outer = add(by_hull[0] if by_hull else None, slopes.hull)
-    # whose edge lies further out decides whether moving it moves the hull or the intersection
-    further = torch.sign(g.offset) * (by_shared if outer is None else by_shared - outer)
-    if slopes.shift is not None:
-        further = temporaries.sub(further, slopes.shift)
-    low, high = temporaries.mul(further, 0.5).unbind(0)
-    stretch = torch.add(by_size, by_shared if outer is None else by_shared + outer, alpha=0.5)
-    return torch.stack((low - stretch, high + stretch))
+
+def centre_distance(pair: BoxPair) -> Tensor:
+    """d²/c²: squared distance of the centres over the squared diagonal of the hull (DIoU, CIoU, EIoU)."""
+    return _bounded_ratio(pair.shift.square().sum(-1), pair.hull.square().sum(-1), 2 * pair.shift, pair.eps)
+
+
+def aspect_ratio(pair: BoxPair) -> Tensor:
+    """α v with v = 4/π² (difference of the diagonals' angles)², and α = v / (1 - IoU + v) a constant (CIoU)."""
+    # the angle changes by 1/length: without a bound the derivative at a box of size 0 is infinite
+    length = pair.pred.detach().square().sum(-1, keepdim=True)
+    damping = (length / pair.eps).clamp(max=1)
+    damped = pair.pred.detach() + damping * (pair.pred - pair.pred.detach())
+    width, height = torch.where(damping < 1, damped, pair.pred).unbind(-1)
+    height = height.masked_fill(length.squeeze(-1) == 0, 1)
+    turn = torch.atan2(width, height) - torch.atan2(*pair.target.unbind(-1))
+    v = 4 / math.pi**2 * turn.square()
+    alpha = (v / ((1 - pair.iou) + v).clamp(min=pair.eps)).detach()
+    return alpha * v
+
+
+def side_difference(pair: BoxPair) -> Tensor:
+    """(w-w')²/ew² + (h-h')²/eh²: the difference of each side over that of the hull (EIoU)."""
+    return ((pair.pred - pair.target).square() / pair.hull.square().clamp(min=pair.eps)).sum(-1)
+
+
+def angle_distance(pair: BoxPair) -> Tensor:
+    """½ Σ 1 - exp(-(2-A) ρ²), with ρ the shift over the side of the hull and A = sin 2α of its direction (SIoU)."""
+    angle = 2 * _area(pair.shift).abs() / pair.shift.square().sum(-1).clamp(min=pair.eps)
+    relative = pair.shift / pair.hull.clamp(min=pair.eps)
+    return -0.5 * torch.expm1((angle - 2).unsqueeze(-1) * relative.square()).sum(-1)
+
+
+def side_ratio(pair: BoxPair, theta: float) -> Tensor:
+    """½ Σ (1 - exp(-ω))^θ, with ω = |difference of a side| over the longer one (SIoU)."""
+    omega = (pair.pred - pair.target).abs() / torch.maximum(pair.pred, pair.target).clamp(min=pair.eps)
+    return 0.5 * (-torch.expm1(-omega)).pow(theta).sum(-1)

@@ -2,128 +2,92 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, ClassVar, TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks, host
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.elementwise import Elements, Evaluated, set_at
-from losses_core.utils.precision import full_precision
-from losses_core.utils.weight_reduce import Unreduced
-from losses_det._distribution import distribution_focal
-from losses_det._one_pass import Rows
-from losses_det._quality import Scores
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_core.utils.value_checks import check_labels, check_probabilities
+from losses_det._quality import distance_and_entropy, focused
 
 QualityTarget: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Quality:
-    """|y - p|^β · BCE(p, y) of scores as dense as the predictions, as a `losses_core.utils.autograd.Formula`."""
-
-    beta: float
-    use_sigmoid: bool
-    ignore_index: ClassVar[None] = None
-    index: ClassVar[bool] = False
-
-    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
-        scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
-        return Evaluated(
-            lambda: scores.focus(self.beta) * scores.entropy,
-            lambda: scores.focused_slope(self.beta),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _LabelledQuality:
-    """`_Quality` summed over the classes, of one label and score per row, as a `losses_det._one_pass.Loss`.
-
-    All classes are negatives but one, so only one element per row takes the formula with a score.
-    """
-
-    dense: _Quality
-
-    def evaluate(self, pred: Tensor, label: Tensor, score: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
-        classes = pred.shape[-1]
-        index, score = label.clamp(0, classes - 1).unsqueeze(-1), score.unsqueeze(-1)
-        score = torch.where(index == label.unsqueeze(-1), score, 0)
-        beta, use_sigmoid = self.dense.beta, self.dense.use_sigmoid
-        background = Scores(pred, None, use_sigmoid=use_sigmoid)
-        object_ = Scores(pred.gather(-1, index), score, use_sigmoid=use_sigmoid)
-        value = set_at(background.focus(beta) * background.entropy, index, object_.focus(beta) * object_.entropy)
-        if not with_slope:
-            return value.sum(-1), None
-        return value.sum(-1), set_at(background.focused_slope(beta), index, object_.focused_slope(beta))
-
-    def slope(self, pred: Tensor, label: Tensor, score: Tensor) -> Tensor:
-        return self.dense(pred, _dense_scores(pred, label, score)).slope()
-
-
-def _dense_scores(pred: Tensor, label: Tensor, score: Tensor) -> Tensor:
-    """Scores (…,C): the score at its label, 0 elsewhere; a label outside [0,C) gives a row of zeros."""
-    classes = torch.arange(pred.shape[-1], device=pred.device)
-    return torch.where(label.unsqueeze(-1) == classes, score.unsqueeze(-1), 0)
-
-
-def _pair(target: Any) -> tuple[Tensor, Tensor]:
+def _prepare_quality(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Any, dict[str, Any]]:
+    checks.tensor("pred", pred)
+    if pred.ndim == 0:
+        raise InputError("expected pred of shape (N, C); got a 0-d tensor.")
+    if not options["use_sigmoid"]:
+        check_probabilities(pred, name="pred", cure="Does pred hold logits? Then set use_sigmoid=True.")
+    shown = f"pred {tuple(pred.shape)}"
+    if isinstance(target, Tensor):
+        if target.shape == pred.shape[:-1] and not target.is_floating_point():
+            raise InputError("expected target as a pair (label, score) or as scores (N, C); got labels only.")
+        checks.shape("target", target, pred.shape, reference=f"{shown}, or a pair (label, score)")
+        check_probabilities(target)
+        return pred, target if target.is_floating_point() else target.to(pred.dtype), options
     if not isinstance(target, list | tuple) or len(target) != 2:
         raise InputError(f"expected target as a pair (label, score) or as scores (N, C); got {type(target).__name__}.")
-    return checks.index("target[0], the label,", target[0]), checks.tensor("target[1], the score,", target[1])
+    label = checks.index("target[0], the label,", target[0])
+    score = checks.tensor("target[1], the score,", target[1])
+    checks.shape("target[0], the label,", label, pred.shape[:-1], reference=shown)
+    checks.shape("target[1], the score,", score, pred.shape[:-1], reference=shown)
+    classes = pred.shape[-1]
+    check_labels(label, classes, None, name="target[0], the label,", extra=(classes, -1))
+    check_probabilities(score, name="target[1], the score,")
+    return pred, (label, score if score.is_floating_point() else score.to(pred.dtype)), options
 
 
-@full_precision
+@definition(layout="last", prepare=_prepare_quality)
 def quality_focal_loss(pred: Tensor, target: QualityTarget, *, beta: float = 2.0, use_sigmoid: bool = True) -> Tensor:
     """Quality focal loss of each row, unreduced: see `QualityFocalLoss`.
 
     Args:
         pred: logits (N,C), or probabilities with ``use_sigmoid=False``; any number of leading dims.
-        target: a pair of class indices (N,) and scores (N,), a label outside [0,C) being background; or scores (N,C).
+        target: a pair of class indices (N,), C or -1 for background, and scores (N,); or scores (N,C).
         beta: focusing parameter ≥ 0.
         use_sigmoid: what ``pred`` holds.
 
     Returns:
         (N,)
     """
-    return _deferred(pred, target, beta, use_sigmoid).unreduced().value
+    if not isinstance(target, Tensor):
+        label, score = target
+        is_label = label.unsqueeze(-1) == torch.arange(pred.shape[-1], device=pred.device)
+        target = torch.where(is_label, score.unsqueeze(-1), 0)
+    distance, entropy = distance_and_entropy(pred, target, use_sigmoid)
+    return (focused(distance, beta) * entropy).sum(-1)
 
 
-def _deferred(pred: Tensor, target: QualityTarget, beta: float, use_sigmoid: bool) -> Deferred:
-    if pred.ndim == 0:
-        raise InputError("expected pred of shape (N, C); got a 0-d tensor.")
-    formula = _Quality(beta, use_sigmoid)
-    shown = f"pred {tuple(pred.shape)}"
-    if isinstance(target, Tensor):
-        if target.shape == pred.shape[:-1] and not target.is_floating_point():
-            raise InputError("expected target as a pair (label, score) or as scores (N, C); got labels only.")
-        checks.shape("target", target, pred.shape, reference=f"{shown}, or a pair (label, score)")
-        return RowSums(formula, pred, target.to(pred.dtype))
-    label, score = _pair(target)
-    checks.shape("target[0], the label,", label, pred.shape[:-1], reference=shown)
-    checks.shape("target[1], the score,", score, pred.shape[:-1], reference=shown)
-    score = score.to(pred.dtype)
-    if score.requires_grad or torch.compiler.is_compiling():
-        # a compiler makes one loop of this, and records what the score asks for
-        return RowSums(formula, pred, _dense_scores(pred, label, score))
-    rows = host.rows_per_block((1, pred.shape[-1]))
-    return Rows(_LabelledQuality(formula), pred, label, score, keep=True, rows=rows)
+def _prepare_distribution(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    checks.tensor("pred", pred)
+    checks.tensor("target", target)
+    reg_max, shape = options["reg_max"], tuple(pred.shape)
+    bins = reg_max + 1
+    if not shape or shape[-1] not in (bins, 4 * bins):
+        raise InputError(
+            f"expected pred of shape (…, {bins}) or (…, {4 * bins}) for reg_max={reg_max}, which has reg_max + 1 bins; "
+            f"got {shape}. YOLOv8 calls the number of bins reg_max: its 16 is reg_max=15 here."
+        )
+    expected = shape[:-1] if shape[-1] == bins else (*shape[:-1], 4)
+    checks.shape("target", target, expected, reference=f"pred {shape}")
+    return pred.reshape(*expected, bins), target if target.is_floating_point() else target.to(pred.dtype), options
 
 
-class RowSums(Elements):
-    """An elementwise loss of which the sum over the last axis counts as one."""
-
-    def unreduced(self) -> Unreduced:
-        return Unreduced(self.elements().sum(-1))
-
-    def normalizer(self) -> float:
-        return self.x.shape[:-1].numel()
+def neighbours(y: Tensor, reg_max: int) -> tuple[Tensor, Tensor]:
+    """The two bins around y, (…,2), and the share of each; at ``reg_max`` all of it is the last bin's."""
+    y = y.clamp(0, reg_max)
+    left = y.long().clamp(0, reg_max - 1)  # clamped once more: NaN has become any number
+    right_share = y - left
+    return torch.stack((left, left + 1), -1), torch.stack((1 - right_share, right_share), -1)
 
 
-@full_precision
+@definition(layout="last", prepare=_prepare_distribution)
 def distribution_focal_loss(pred: Tensor, target: Tensor, *, reg_max: int = 16) -> Tensor:
     """Distribution focal loss of each target, unreduced: see `DistributionFocalLoss`.
 
@@ -135,17 +99,8 @@ def distribution_focal_loss(pred: Tensor, target: Tensor, *, reg_max: int = 16) 
     Returns:
         The shape of ``target``.
     """
-    checks.tensor("target", target)
-    bins, shape = reg_max + 1, tuple(pred.shape)
-    if not shape or shape[-1] not in (bins, 4 * bins):
-        raise InputError(
-            f"expected pred of shape (…, {bins}) or (…, {4 * bins}) for reg_max={reg_max}, which has reg_max + 1 bins; "
-            f"got {shape}. YOLOv8 calls the number of bins reg_max: its 16 is reg_max=15 here."
-        )
-    expected = shape[:-1] if shape[-1] == bins else (*shape[:-1], 4)
-    checks.shape("target", target, expected, reference=f"pred {shape}")
-    pred, target = pred.reshape(*expected, bins), target.to(pred.dtype)
-    return distribution_focal(pred, target)
+    index, share = neighbours(target, reg_max)
+    return -(F.log_softmax(pred, -1).gather(-1, index) * share).sum(-1)
 
 
 class QualityFocalLoss(BaseLoss):
@@ -164,8 +119,8 @@ class QualityFocalLoss(BaseLoss):
 
     Shape:
         - pred: logits (N,C); any number of leading dims.
-        - target: a pair (label, score): class indices (N,), of which any outside [0,C) is background (C is
-          usual), and scores (N,) in [0,1]; or scores (N,C). Both give the same numbers.
+        - target: a pair (label, score): class indices (N,), C or -1 for background, and
+          scores (N,) in [0,1]; or scores (N,C). Both give the same numbers.
         - weight: (N,), or a leading-dims prefix of it.
 
     Returns:
@@ -192,14 +147,12 @@ class QualityFocalLoss(BaseLoss):
     """
 
     example = examples.QUALITY.probabilities_if("use_sigmoid", False)
+    function = quality_focal_loss
 
     def __init__(self, beta: float = 2.0, use_sigmoid: bool = True, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.beta = checks.number(self, "beta", beta, low=0)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
-
-    def _forward(self, pred: Tensor, target: QualityTarget) -> Deferred:
-        return _deferred(pred, target, self.beta, self.use_sigmoid)
 
 
 class DistributionFocalLoss(BaseLoss):
@@ -243,15 +196,8 @@ class DistributionFocalLoss(BaseLoss):
     """
 
     example = examples.BINS
+    function = distribution_focal_loss
 
     def __init__(self, reg_max: int = 16, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.reg_max = checks.number(self, "reg_max", reg_max, low=1, integer=True)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return distribution_focal_loss(pred, target, reg_max=self.reg_max)
-
-    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
-        if weight.ndim == pred.ndim and pred.shape[-1] == 4 * (self.reg_max + 1):  # a weight for each side
-            weight = weight.repeat_interleave(self.reg_max + 1, -1)
-        return super()._on_pred(weight, pred)

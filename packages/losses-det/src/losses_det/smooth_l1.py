@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from functools import partial
-from typing import ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +11,20 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks, host
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.differences import summed_difference
-from losses_core.utils.elementwise import Elements, Evaluated
-from losses_core.utils.native import FEW, Native
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
+from losses_core.kernels import definition
+from losses_core.utils import checks
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    checks.tensor("pred", pred)
+    checks.tensor("target", target)
+    checks.same_shape(pred, target)
+    if options.get("beta", 0) < 0:
+        raise InputError(f"beta: expected a number >= 0; got {options['beta']}.")
+    return pred, target if target.is_floating_point() else target.to(pred.dtype), options
+
+
+@definition(layout="elements", prepare=_prepare)
 def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     """|pred - target| of each element, unreduced: see `L1Loss`.
 
@@ -33,10 +35,10 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     Returns:
         The shape of ``pred``.
     """
-    return F.l1_loss(pred, _like(pred, target), reduction="none")
+    return F.l1_loss(pred, target, reduction="none")
 
 
-@full_precision
+@definition(layout="elements", prepare=_prepare)
 def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
     """Smooth L1 loss of each element, unreduced: see `SmoothL1Loss`.
 
@@ -48,38 +50,10 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor
     Returns:
         The shape of ``pred``.
     """
-    target = _like(pred, target)
-    if beta < 0:
-        raise InputError(f"beta: expected a number >= 0; got {beta}.")
     return F.smooth_l1_loss(pred, target, beta=beta, reduction="none")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Balanced:
-    """α/b (b m + β) ln(1 + b m/β) - α m + γ (|x| - m) with m = min(|x|, β): its slope is α ln(1 + b m/β)."""
-
-    alpha: float
-    gamma: float
-    beta: float
-    ignore_index: ClassVar[None] = None
-    index: ClassVar[bool] = False
-
-    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
-        b = math.expm1(self.gamma / self.alpha)
-        difference = x - t
-        distance = difference.abs()
-        near = distance.clamp(max=self.beta)
-        growth = torch.log1p(near * (b / self.beta))
-
-        def value() -> Tensor:
-            curved = torch.sub(growth, near, alpha=b / self.beta) * (self.alpha * self.beta / b)
-            curved = torch.addcmul(curved, near, growth, value=self.alpha)
-            return torch.add(curved, torch.sub(distance, near), alpha=self.gamma)
-
-        return Evaluated(value, lambda: growth * torch.sign(difference) * self.alpha)
-
-
-@full_precision
+@definition(layout="elements", prepare=_prepare)
 def balanced_l1_loss(
     pred: Tensor, target: Tensor, *, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0
 ) -> Tensor:
@@ -88,20 +62,18 @@ def balanced_l1_loss(
     Args:
         pred: any shape.
         target: of the shape of ``pred``.
-        alpha: gradient of the accurate samples, > 0: the smaller, the larger that gradient.
-        gamma: slope beyond ``beta``, > 0.
+        alpha: > 0; the smaller, the larger the gradient of accurate samples.
+        gamma: gradient beyond ``beta``, > 0.
         beta: where the linear part begins, > 0.
 
     Returns:
         The shape of ``pred``.
     """
-    return Elements(_Balanced(alpha, gamma, beta), pred, _like(pred, target)).elements()
-
-
-def _like(pred: Tensor, target: Tensor) -> Tensor:
-    checks.tensor("target", target)
-    checks.same_shape(pred, target)
-    return target.to(pred.dtype)
+    b = math.expm1(gamma / alpha)
+    distance = (pred - target).abs()
+    near = distance.clamp(max=beta)
+    curve = alpha / b * (b * near + beta) * torch.log1p(b * near / beta) - alpha * near
+    return curve + gamma * (distance - near)
 
 
 class SmoothL1Loss(BaseLoss):
@@ -143,13 +115,11 @@ class SmoothL1Loss(BaseLoss):
     """
 
     example = examples.VALUES
+    function = smooth_l1_loss
 
     def __init__(self, beta: float = 1.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.beta = checks.number(self, "beta", beta, low=0)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Native:
-        return Native(partial(F.smooth_l1_loss, beta=self.beta), pred, _like(pred, target))
 
 
 class L1Loss(BaseLoss):
@@ -187,13 +157,7 @@ class L1Loss(BaseLoss):
     """
 
     example = examples.VALUES
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Deferred:
-        target = _like(pred, target)
-        if pred.numel() <= FEW or not host.on_host(pred, target) or target.requires_grad:
-            return Native(F.l1_loss, pred, target, averages=True)
-        elements = partial(F.l1_loss, pred, target, reduction="none")
-        return Summed(pred, elements, partial(summed_difference, pred, target, False), pred.numel())
+    function = l1_loss
 
 
 class BalancedL1Loss(BaseLoss):
@@ -209,7 +173,7 @@ class BalancedL1Loss(BaseLoss):
 
     Args:
         alpha: the smaller, the larger the gradient of accurate samples, > 0. Default: 0.5.
-        gamma: slope beyond ``beta``, > 0 and at most 80 alpha. Default: 1.5.
+        gamma: gradient beyond ``beta``, > 0 and at most 80 alpha. Default: 1.5.
         beta: where the linear part begins, in the unit of pred, > 0. Default: 1.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
@@ -234,11 +198,12 @@ class BalancedL1Loss(BaseLoss):
         Pang et al., Libra R-CNN: Towards Balanced Learning for Object Detection, CVPR 2019, arXiv 1904.02701.
 
     Notes:
-        Equals the paper at beta = 1. For other values mmdet's formula has a jump in the gradient at beta and a slope
+        Equals the paper at beta = 1. For other values mmdet's formula has a jump in the gradient at beta, and one
         other than 0 at 0; here value and gradient are continuous, and the gradient is 0 at 0, for every beta.
     """
 
     example = examples.VALUES
+    function = balanced_l1_loss
 
     def __init__(
         self, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0, **options: Unpack[LossOptions]
@@ -249,6 +214,3 @@ class BalancedL1Loss(BaseLoss):
         self.beta = checks.number(self, "beta", beta, above=0)
         if gamma > 80 * alpha:  # exp of more is infinite in float32
             raise ConfigError(f"BalancedL1Loss: gamma: expected at most 80 alpha = {80 * alpha:g}; got {gamma!r}.")
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Elements:
-        return Elements(_Balanced(self.alpha, self.gamma, self.beta), pred, _like(pred, target))

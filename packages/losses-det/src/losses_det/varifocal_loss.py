@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks, temporaries
-from losses_core.utils.elementwise import Elements, Evaluated
-from losses_core.utils.precision import full_precision
-from losses_det._geometry import where_above
-from losses_det._quality import Scores
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_core.utils.value_checks import check_probabilities
+from losses_det._quality import distance_and_entropy, focused
 
 
-@dataclasses.dataclass(frozen=True)
-class _Varifocal:
-    """q · BCE where q > 0, else α |p - q|^γ · BCE, as a `losses_core.utils.autograd.Formula`."""
-
-    alpha: float
-    gamma: float
-    use_sigmoid: bool
-    iou_weighted: bool
-    ignore_index: ClassVar[None] = None
-    index: ClassVar[bool] = False
-
-    def __call__(self, x: Tensor, t: Tensor) -> Evaluated:
-        scores = Scores(x, t, use_sigmoid=self.use_sigmoid)
-        # the weight of a positive, 0 at the negatives
-        positive = t if self.iou_weighted else torch.sign(t)
-
-        def value() -> Tensor:
-            weight = torch.add(positive, _at_negatives(t, scores.focus(self.gamma)), alpha=self.alpha)
-            return temporaries.mul(weight, scores.entropy)
-
-        def slope() -> Tensor:
-            negative = _at_negatives(t, scores.focused_slope(self.gamma))
-            return torch.add(positive * scores.entropy_slope(), negative, alpha=self.alpha)
-
-        return Evaluated(value, slope)
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    checks.tensor("pred", pred)
+    checks.tensor("target", target)
+    if pred.shape != target.shape:
+        hint = " Class indices with scores go to QualityFocalLoss." if target.shape == pred.shape[:-1] else ""
+        raise InputError(f"expected target of the shape of pred {tuple(pred.shape)}; got {tuple(target.shape)}.{hint}")
+    check_probabilities(target)
+    if not options["use_sigmoid"]:
+        check_probabilities(pred, name="pred", cure="Does pred hold logits? Then set use_sigmoid=True.")
+    return pred, target if target.is_floating_point() else target.to(pred.dtype), options
 
 
-def _at_negatives(t: Tensor, value: Tensor) -> Tensor:
-    """``value`` where q = 0, else 0."""
-    return where_above(-torch.finfo(t.dtype).tiny, -t, value)
-
-
-@full_precision
+@definition(layout="elements", prepare=_prepare)
 def varifocal_loss(
     pred: Tensor,
     target: Tensor,
@@ -72,15 +50,9 @@ def varifocal_loss(
     Returns:
         The shape of ``pred``.
     """
-    return _deferred(pred, target, _Varifocal(alpha, gamma, use_sigmoid, iou_weighted)).elements()
-
-
-def _deferred(pred: Tensor, target: Tensor, formula: _Varifocal) -> Elements:
-    checks.tensor("target", target)
-    if pred.shape != target.shape:
-        hint = " Class indices with scores go to QualityFocalLoss." if target.shape == pred.shape[:-1] else ""
-        raise InputError(f"expected target of the shape of pred {tuple(pred.shape)}; got {tuple(target.shape)}.{hint}")
-    return Elements(formula, pred, target.to(pred.dtype))
+    distance, entropy = distance_and_entropy(pred, target, use_sigmoid)
+    positive = target if iou_weighted else torch.ones_like(target)
+    return torch.where(target > 0, positive, alpha * focused(distance, gamma)) * entropy
 
 
 class VariFocalLoss(BaseLoss):
@@ -127,6 +99,7 @@ class VariFocalLoss(BaseLoss):
     """
 
     example = examples.SCORES.probabilities_if("use_sigmoid", False)
+    function = varifocal_loss
 
     def __init__(
         self,
@@ -141,6 +114,3 @@ class VariFocalLoss(BaseLoss):
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
         self.iou_weighted = checks.flag(self, "iou_weighted", iou_weighted)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Elements:
-        return _deferred(pred, target, _Varifocal(self.alpha, self.gamma, self.use_sigmoid, self.iou_weighted))

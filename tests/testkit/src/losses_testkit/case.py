@@ -51,6 +51,8 @@ class Case:
         empty: whether a batch of size 0 is accepted (it is unless there is a reason).
         saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not
         bounded. saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
+        peak: most bytes of forward and backward beyond pred and target, in units of pred's bytes, for 256 MiB of bf16.
+            None: not bounded.
         gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
         gradgradcheck: whether the double backward is checked by finite differences.
         half_tolerance: difference from the float32 result on the same rounded input.
@@ -77,6 +79,7 @@ class Case:
     empty: bool = True
     saved: float | None = None
     saved_size: int = 1 << 16
+    peak: float | None = None
     gradcheck: bool = True
     gradgradcheck: bool = True
     half_tolerance: float = 1e-3

@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses_core.utils import host
+from losses_core import _blocks
+from losses_core._memory import PeakMemory
+from losses_core.kernels import use_definitions
 from losses_testkit.case import Case
-from losses_testkit.runs import NoHostSync, call, leaves, prepared, run, saved_floats
-
-
-class _General(TorchDispatchMode):
-    """Changes nothing, and sends a loss the way it takes on other devices than the host's."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
+from losses_testkit.runs import call, grown, leaves, on_meta, prepared, run, saved_floats
 
 
 class _Counted:
@@ -33,6 +27,9 @@ class _Counted:
 
         self.graphs += 1
         return aot_eager(graph, inputs)
+
+
+WEIGHT = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.5], dtype=torch.float64)
 
 
 # torch's own tracer instantiates torch.autograd.Function for every custom Function, and warns of it
@@ -87,19 +84,117 @@ class EngineContract:
             actual = run(torch.compile(case.build(), fullgraph=True), inputs)
         _same(actual, run(case.build(), inputs), 1e-5)
 
+    def test_compiles_without_a_gradient(self, case: Case) -> None:
+        """Validation: under no_grad, inference_mode, and with inputs that need no gradient."""
+        if case.id:
+            pytest.skip("one case of each loss")
+        torch._dynamo.reset()
+        inputs = prepared(case.inputs(4), torch.float32)
+        compiled = torch.compile(case.build(), fullgraph=True, backend="aot_eager")
+        torch.manual_seed(0)
+        expected = call(case.build(), inputs).detach()
+        modes = [torch.no_grad] if case.stateful else [torch.no_grad, torch.inference_mode]
+        for mode in modes:
+            torch.manual_seed(0)
+            with mode():
+                value = call(torch.compile(case.build(), fullgraph=True, backend="aot_eager"), inputs)
+            torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+        for tensor in leaves(inputs.pred):
+            tensor.requires_grad_(False)
+        torch.manual_seed(0)
+        torch.testing.assert_close(call(compiled, inputs).detach(), expected, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("block", [7, 64, 1 << 16])
     @pytest.mark.parametrize("reduction", ["mean", "none"])
-    def test_both_ways_give_the_same(self, case: Case, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        # small enough for several blocks of every input
-        monkeypatch.setattr(host, "BLOCK", 16)
+    def test_kernel_equals_definition(
+        self, case: Case, reduction: str, block: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_blocks, "CPU_BLOCK", block)
         if reduction not in case.build().reductions:
             reduction = "mean"
-        inputs = prepared(case.inputs(5))
-        torch.manual_seed(0)
-        found = run(case.build(), inputs, reduction_override=reduction)
-        torch.manual_seed(0)
-        with _General():  # type: ignore[no-untyped-call]
-            expected = run(case.build(), inputs, reduction_override=reduction)
-        _same(found, expected, 1e-9)
+        for weighted in (False, True) if case.weight else (False,):
+            keywords = {"reduction_override": reduction} | ({"weight": WEIGHT} if weighted else {})
+            inputs = prepared(case.inputs(5))
+            torch.manual_seed(0)
+            actual = run(case.build(), inputs, **keywords)
+            torch.manual_seed(0)
+            with torch.no_grad():
+                without = call(case.build(), inputs, **keywords)
+            torch.manual_seed(0)
+            with use_definitions():
+                expected = run(case.build(), inputs, **keywords)
+            _same(actual, expected, 1e-9)
+            _same((without, []), (expected[0], []), 1e-9)
+
+    def test_double_backward_equals_that_of_the_definition(self, case: Case) -> None:
+        if not case.gradgradcheck:
+            pytest.skip(case.why)
+        inputs = prepared(case.inputs(3))
+
+        def gradients(**keywords: Any) -> list[Tensor]:
+            torch.manual_seed(0)
+            value = call(case.build(), inputs).sum()
+            return list(torch.autograd.grad(value, leaves(inputs.pred), create_graph=True, **keywords))
+
+        def second() -> list[Tensor]:
+            penalty = sum((gradient.square().sum() for gradient in gradients()), torch.zeros(()))
+            if not penalty.requires_grad:  # the gradient is constant, so nothing comes back
+                return [torch.zeros_like(tensor) for tensor in leaves(inputs.pred)]
+            return list(torch.autograd.grad(penalty, leaves(inputs.pred), materialize_grads=True))
+
+        actual, graphs = second(), [g.requires_grad for g in gradients(retain_graph=False)]
+        with use_definitions():
+            _same((torch.zeros(()), actual), (torch.zeros(()), second()), 1e-9)
+            assert graphs == [g.requires_grad for g in gradients(retain_graph=False)]
+
+    def test_several_gradients_at_once(self, case: Case) -> None:
+        """``is_grads_batched``, as ``jacobian(vectorize=True)`` asks for."""
+        if case.stateful or case.draws:
+            pytest.skip("a call changes the next one")
+        inputs = prepared(case.inputs(3))
+        value = call(case.build(), inputs)
+        directions = torch.stack([torch.ones_like(value), 2 * torch.ones_like(value)])
+        batched = torch.autograd.grad(value, leaves(inputs.pred), directions, is_grads_batched=True)
+        _, expected = run(case.build(), inputs)
+        for both, gradient in zip(batched, expected, strict=True):
+            torch.testing.assert_close(both, torch.stack((gradient, 2 * gradient)))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    def test_runs_on_meta(self, case: Case, dtype: torch.dtype) -> None:
+        """Tensors without values: nothing is looked at, so nothing waits for the device."""
+        inputs = on_meta(prepared(case.inputs(4), dtype))
+        loss = case.build().to("meta")
+        value, gradients = run(loss, inputs)
+        assert value.is_meta
+        for gradient, pred in zip(gradients, leaves(inputs.pred), strict=True):
+            assert (gradient.shape, gradient.dtype) == (pred.shape, dtype)
+        if case.weight:
+            run(loss, inputs, weight=torch.ones(4, device="meta"), avg_factor=torch.tensor(2.0, device="meta"))
+
+    def test_peak_memory(self, case: Case) -> None:
+        if case.peak is None:
+            pytest.skip("not bounded")
+        inputs = on_meta(prepared(case.inputs(4), torch.bfloat16))
+        repeats = -(-(1 << 27) // sum(tensor.numel() for tensor in leaves(inputs.pred)))  # 256 MiB of bf16
+        inputs = grown(inputs, 4, repeats)
+        with PeakMemory() as memory:
+            run(case.build().to("meta"), inputs)
+        pred = sum(tensor.numel() * tensor.element_size() for tensor in leaves(inputs.pred))
+        assert memory.peak <= case.peak * pred, f"{memory.peak / pred:.2f} × pred"
+
+    def test_a_gradient_scaler_loses_nothing(self, case: Case) -> None:
+        """In fp16 the incoming gradient is applied before a small gradient is rounded away."""
+        if not case.logits:
+            pytest.skip("pred holds no logits")
+        half = prepared(case.inputs(4), torch.float16, lambda t: t * 8)
+        full = prepared(half, torch.float32)
+        for inputs in (half, full):
+            torch.manual_seed(0)
+            (call(case.build(), inputs).sum() * 1e-4 * 65536).backward()
+        for actual, expected in zip(leaves(half.pred), leaves(full.pred), strict=True):
+            assert actual.grad is not None
+            assert expected.grad is not None
+            torch.testing.assert_close(actual.grad.float(), expected.grad.half().float(), rtol=2e-3, atol=1e-6)
 
     def test_a_gradient_may_be_written_into(self, case: Case) -> None:
         """A graph that is kept gives the same gradient again, whatever became of the one it gave first."""
@@ -110,13 +205,6 @@ class EngineContract:
         for gradient in given:
             gradient.fill_(torch.nan)
         _same((value, list(torch.autograd.grad(value.sum(), preds))), (value, expected), 1e-12)
-
-    def test_never_waits_for_the_device(self, case: Case) -> None:
-        loss, inputs = case.build(), prepared(case.inputs(4), torch.float32)
-        with NoHostSync():  # type: ignore[no-untyped-call]
-            run(loss, inputs)
-            if case.weight:
-                run(loss, inputs, weight=torch.ones(4), avg_factor=torch.tensor(2.0))
 
     def test_saves_little_for_backward(self, case: Case) -> None:
         if case.saved is None:

@@ -139,9 +139,11 @@ def finish(parts: list[tuple[Tensor, Any]], group: Any, rank: int) -> tuple[list
 
     numerators = [numerator.clone().requires_grad_() for numerator, _ in parts]
     with counted() as collectives:
-        reductions = ["sum" if denominator is None else "mean" for _, denominator in parts]
-        reductions = zip(numerators, (denominator for _, denominator in parts), reductions, strict=True)
-        values = compute_all([Reduction(*partial_reduce, Group(group)) for partial_reduce in reductions])
+        reductions = [
+            Reduction(numerator, denominator, "sum" if denominator is None else "mean", Group(group))
+            for numerator, (_, denominator) in zip(numerators, parts, strict=True)
+        ]
+        values = compute_all(reductions)
         gradients = torch.autograd.grad(torch.stack(values).sum(), numerators)
     return [value.detach() for value in values], list(gradients), len(collectives)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses_core import BaseLoss
 from losses_core.utils.precision import map_tensors
@@ -84,13 +83,25 @@ def waits_for_device(func: Any, args: Any) -> bool:
     return name in _SYNCS or name.startswith("unique")
 
 
-class NoHostSync(TorchDispatchMode):
-    """Raise where an operation would make the host wait for the device."""
+def on_meta(inputs: Inputs) -> Inputs:
+    """The inputs without values; the leaves of pred require a gradient again."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if waits_for_device(func, args):
-            raise AssertionError(f"{func} makes the host wait for the device")
-        return func(*args, **(kwargs or {}))
+    def lead(tensor: Tensor) -> Tensor:
+        return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+
+    return Inputs(*(map_tensors(lead, part) for part in (inputs.pred, inputs.target, inputs.call)))
+
+
+def grown(inputs: Inputs, batch: int, repeats: int) -> Inputs:
+    """Inputs on meta with a batch that is ``repeats`` times as long."""
+
+    def grow(tensor: Tensor) -> Tensor:
+        if not tensor.ndim or tensor.shape[0] != batch:
+            return tensor
+        larger = torch.empty(batch * repeats, *tensor.shape[1:], dtype=tensor.dtype, device="meta")
+        return larger.requires_grad_(tensor.requires_grad)
+
+    return Inputs(*(map_tensors(grow, part) for part in (inputs.pred, inputs.target, inputs.call)))
 
 
 @contextlib.contextmanager

@@ -6,15 +6,35 @@ from typing import Unpack
 
 from torch import Tensor
 
-from losses_core import LossOptions
+from losses_core import BaseLoss, LossOptions, examples
 from losses_core.utils import checks
-from losses_core.utils.boxes import BoxFormat
-from losses_det._box_base import BoxLossBase
-from losses_det._iou_functions import CIOU, DIOU, EIOU, GIOU, IOU, Mode, box_loss, siou_terms
-from losses_det._one_pass import Rows
+from losses_core.utils.boxes import BOX_FORMATS, BoxFormat
+from losses_det._geometry import MODES, Mode
+from losses_det.iou_loss.functions import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, siou_loss
 
 
-class IoULoss(BoxLossBase):
+class BoxLoss(BaseLoss):
+    """Options and weights of the family: a weight of each coordinate, (…,4), counts by its mean."""
+
+    example = examples.BOXES
+
+    def __init__(
+        self,
+        eps: float = 1e-6,
+        mode: Mode = "linear",
+        bbox_format: BoxFormat = "xyxy",
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.eps = checks.number(self, "eps", eps, above=0)
+        self.mode = checks.choice(self, "mode", mode, MODES)
+        self.bbox_format = checks.choice(self, "bbox_format", bbox_format, BOX_FORMATS)
+
+    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
+        return weight.mean(-1) if weight.ndim and weight.shape == pred.shape else weight
+
+
+class IoULoss(BoxLoss):
     r"""IoU loss: the overlap of two boxes alone.
 
     .. math::
@@ -23,13 +43,13 @@ class IoULoss(BoxLossBase):
     Use when: box regression where predictions overlap their targets from the start, as in anchor-free heads.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``log``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -49,11 +69,11 @@ class IoULoss(BoxLossBase):
         Yu et al., UnitBox: An Advanced Object Detection Network, ACM MM 2016, arXiv 1608.01471.
 
     Notes:
-        Boxes that do not overlap cost -ln eps in ``log`` (1 in the other modes) and have no gradient: use one of the
-        other five losses where that happens. There ``mode`` replaces only the first term, by default ``linear``.
+        The loss of boxes that do not overlap is -ln eps in ``log`` (1 in the other modes), without a gradient: use one
+        of the other five losses where that happens. There ``mode`` replaces only the first term, by default ``linear``.
     """
 
-    terms = IOU
+    function = iou_loss
 
     def __init__(
         self, eps: float = 1e-6, mode: Mode = "log", bbox_format: BoxFormat = "xyxy", **options: Unpack[LossOptions]
@@ -61,7 +81,7 @@ class IoULoss(BoxLossBase):
         super().__init__(eps, mode, bbox_format, **options)
 
 
-class GIoULoss(BoxLossBase):
+class GIoULoss(BoxLoss):
     r"""Generalised IoU loss: pulls boxes together that do not overlap.
 
     .. math::
@@ -72,13 +92,13 @@ class GIoULoss(BoxLossBase):
     Use when: box regression in general; the companion of L1 in transformer detectors.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -101,10 +121,10 @@ class GIoULoss(BoxLossBase):
         Equals torchvision's ``generalized_box_iou_loss`` but for its eps, which is added.
     """
 
-    terms = GIOU
+    function = giou_loss
 
 
-class DIoULoss(BoxLossBase):
+class DIoULoss(BoxLoss):
     r"""Distance IoU loss: the distance of the centres beside the overlap.
 
     .. math::
@@ -115,13 +135,13 @@ class DIoULoss(BoxLossBase):
     Use when: box regression where boxes lie inside one another, where GIoU is no more than IoU.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -144,10 +164,10 @@ class DIoULoss(BoxLossBase):
         Equals torchvision's ``distance_box_iou_loss`` but for its eps, which is added.
     """
 
-    terms = DIOU
+    function = diou_loss
 
 
-class CIoULoss(BoxLossBase):
+class CIoULoss(BoxLoss):
     r"""Complete IoU loss: overlap, distance of the centres, aspect ratio.
 
     .. math::
@@ -160,13 +180,13 @@ class CIoULoss(BoxLossBase):
     Use when: box regression in general, the standard of the YOLO detectors.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -187,14 +207,14 @@ class CIoULoss(BoxLossBase):
 
     Notes:
         Equals torchvision's ``complete_box_iou_loss`` but for its eps, which is added. mmdet's is NaN for most equal
-        boxes, torchvision's gradient at height 0. The slope of the angle, 1 / diagonal, is bounded where that is
-        below √eps. Alpha is used whatever the overlap: some codes switch it on at IoU > 0.5.
+        boxes, torchvision's gradient at height 0. The derivative of the angle, 1 / diagonal, is bounded where
+        that is below √eps. Alpha is used whatever the overlap: some codes switch it on at IoU > 0.5.
     """
 
-    terms = CIOU
+    function = ciou_loss
 
 
-class EIoULoss(BoxLossBase):
+class EIoULoss(BoxLoss):
     r"""Efficient IoU loss: overlap, distance of the centres, difference of each side.
 
     .. math::
@@ -205,13 +225,13 @@ class EIoULoss(BoxLossBase):
     Use when: box regression where sides are to converge one by one, which CIoU's aspect ratio does not ensure.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -235,10 +255,10 @@ class EIoULoss(BoxLossBase):
         This is Efficient-IoU; mmdet's ``EIoULoss`` is another, Extended-IoU. Equals `DIoULoss` where the sizes agree.
     """
 
-    terms = EIOU
+    function = eiou_loss
 
 
-class SIoULoss(BoxLossBase):
+class SIoULoss(BoxLoss):
     r"""SIoU loss: overlap, a distance that knows its angle, shape.
 
     .. math::
@@ -252,14 +272,14 @@ class SIoULoss(BoxLossBase):
     Use when: box regression in general; the angle lets a prediction reach the nearer axis first.
 
     Args:
-        eps: lower bound of every denominator > 0, never added: equal boxes cost exactly 0. Default: 1e-6.
+        eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         theta: exponent of the shape term ≥ 1, from 2 to 6 in the paper. Default: 4.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) costs 0.
+        - pred: boxes (…,4), usually (N,4) of the positives; (0,4) has the loss 0.
         - target: boxes of the shape of pred.
         - weight: (…) or a leading-dims prefix of it; or (…,4), which is averaged over its last axis.
 
@@ -283,6 +303,8 @@ class SIoULoss(BoxLossBase):
         sin 2α = 1 - 2 sin²(arcsin(|dy|/d) - π/4). A theta below 1 is refused: its gradient is infinite at equal sizes.
     """
 
+    function = siou_loss
+
     def __init__(
         self,
         eps: float = 1e-6,
@@ -293,6 +315,3 @@ class SIoULoss(BoxLossBase):
     ) -> None:
         super().__init__(eps, mode, bbox_format, **options)
         self.theta = checks.number(self, "theta", theta, low=1)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Rows:
-        return box_loss(pred, target, siou_terms(self.theta), self.mode, self.eps, self.bbox_format)

@@ -1,0 +1,19 @@
+"""The IoU family of box losses."""
+
+from losses_det.iou_loss.classes import CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss
+from losses_det.iou_loss.functions import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, siou_loss
+
+__all__ = [
+    "CIoULoss",
+    "DIoULoss",
+    "EIoULoss",
+    "GIoULoss",
+    "IoULoss",
+    "SIoULoss",
+    "ciou_loss",
+    "diou_loss",
+    "eiou_loss",
+    "giou_loss",
+    "iou_loss",
+    "siou_loss",
+]
