@@ -24,7 +24,16 @@ def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor,
     return pred, target if target.is_floating_point() else target.to(pred.dtype), options
 
 
-@definition(layout="elements", prepare=_prepare)
+def _l1_mean(pred: Tensor, target: Tensor) -> Tensor:
+    return F.l1_loss(pred, target)
+
+
+def _smooth_l1_mean(pred: Tensor, target: Tensor, beta: float) -> Tensor:
+    # torch's mean is a view of a tensor of the size of pred, which a logged value would keep alive
+    return F.smooth_l1_loss(pred, target, beta=beta, reduction="sum") / pred.numel()
+
+
+@definition(layout="elements", prepare=_prepare, mean=_l1_mean)
 def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     """|pred - target| of each element, unreduced: see `L1Loss`.
 
@@ -38,7 +47,7 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(pred, target, reduction="none")
 
 
-@definition(layout="elements", prepare=_prepare)
+@definition(layout="elements", prepare=_prepare, mean=_smooth_l1_mean)
 def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
     """Smooth L1 loss of each element, unreduced: see `SmoothL1Loss`.
 

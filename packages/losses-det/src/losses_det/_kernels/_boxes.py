@@ -5,7 +5,6 @@ Coordinates come first, so that each is one run of memory and one operation serv
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -62,12 +61,7 @@ class Boxes:
         """Size of the hull, (2,n)."""
         return self.size[3]
 
-    @cached_property
-    def hull_square(self) -> Tensor:
-        """Squared sides of the hull, (2,n)."""
-        return self.hull.square()
-
-    @cached_property
+    @property
     def shift(self) -> Tensor:
         """Centre of the target minus centre of the prediction, (2,n)."""
         return (self.offset[0] + self.offset[1]) * 0.5

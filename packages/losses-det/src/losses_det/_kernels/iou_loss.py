@@ -51,16 +51,15 @@ def _empty_hull(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
 
 
 def _centre_distance(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
-    width, height = b.hull_square.unbind(0)
-    diagonal = width + height
-    denominator, squared = diagonal.clamp(min=b.eps), square_sum(b.shift)
+    shift, diagonal = b.shift, square_sum(b.hull)
+    denominator, squared = diagonal.clamp(min=b.eps), square_sum(shift)
     value = squared / denominator
     if not needs_grad:
         return value, Grads()
-    inverse, limit = bounded_inverse(denominator, 2 * b.shift.abs())
+    inverse, limit = bounded_inverse(denominator, shift.abs().mul_(2))
     twice = 2 * inverse
     by_diagonal = squared.mul_(inverse).mul_(-twice).masked_fill_((diagonal <= b.eps) | (diagonal < limit), 0)
-    return value, Grads(hull=by_diagonal * b.hull, shift=twice * b.shift)
+    return value, Grads(hull=by_diagonal * b.hull, shift=shift.mul_(twice))
 
 
 def _aspect_ratio(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
@@ -77,11 +76,12 @@ def _aspect_ratio(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
 
 def _side_difference(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
     difference = b.pred - b.target
-    relative = difference / b.hull_square.clamp(min=b.eps)
+    hull_square = b.hull.square()
+    relative = difference / hull_square.clamp(min=b.eps)
     value = difference.mul_(relative).sum(0)
     if not needs_grad:
         return value, Grads()
-    hull = where_above(b.eps, b.hull_square, -2 * relative.square()).mul_(b.hull)
+    hull = where_above(b.eps, hull_square, -2 * relative.square()).mul_(b.hull)
     return value, Grads(size=relative.mul_(2), hull=hull)
 
 

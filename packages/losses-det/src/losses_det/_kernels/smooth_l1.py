@@ -27,7 +27,9 @@ def smooth_l1_kernel(x: Tensor, target: Tensor, *, beta: float, needs_grad: bool
     if not needs_grad:
         return value, None
     difference = x - target
-    return value, difference.div_(beta).clamp_(-1, 1) if beta else difference.sign_()
+    if beta == 0:
+        return value, difference.sign_()
+    return value, (difference if beta == 1 else difference.div_(beta)).clamp_(-1, 1)
 
 
 @kernel(balanced_l1_loss)
