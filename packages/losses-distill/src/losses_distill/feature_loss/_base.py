@@ -1,21 +1,18 @@
-"""What the elementwise feature losses share: sizes, the adapter, token and foreground masks."""
+"""What the feature losses share: sizes, pooling, the adapter, token and foreground masks."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, InputError, LossOptions, examples
-from losses_core.utils import checks, host
-from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.summed import Summed
+from losses_core.utils import checks
+from losses_core.utils.precision import match_dtype, upcast
 from losses_distill._adapter import channel_axis, check_channels, make_adapter
-from losses_distill._inputs import teacher_of
+from losses_distill._inputs import prepare_teacher
 
 RESIZE = (None, "min")
 _POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
@@ -25,20 +22,17 @@ _POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
 }
 
 
-class Weighted(NamedTuple):
-    """The student's features and the weight of the call, mapped to the shape of the loss."""
-
-    features: Tensor
-    weight: Tensor
-
-
 def spatial(features: Tensor) -> tuple[int, ...]:
     """The sizes of all axes but batch and channels."""
     return tuple(features.shape[1:2] if features.ndim == 3 else features.shape[2:])
 
 
 def pooled_sizes(pred: Tensor, target: Tensor, resize: str | None) -> tuple[int, ...]:
-    """The common spatial sizes, or an error that names ``resize``."""
+    """The common spatial sizes.
+
+    Raises:
+        InputError: batches or dims that differ; sizes that differ without ``resize``, which the text names.
+    """
     if pred.ndim != target.ndim or pred.shape[:1] != target.shape[:1] or not 2 <= pred.ndim <= 5:
         raise InputError(
             "expected pred and target of one batch and one number of dims, (N, D), (N, L, C) or (N, C, *S); "
@@ -53,17 +47,27 @@ def pooled_sizes(pred: Tensor, target: Tensor, resize: str | None) -> tuple[int,
     return tuple(map(min, ours, theirs))
 
 
-def pooled(features: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Average-pool the features to these spatial sizes; nothing is done where they have them."""
+def _pooled(features: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Average-pool the features to these spatial sizes, in full precision; nothing is done where they have them."""
     if spatial(features) == sizes:
         return features
+    features = upcast(features)
     if features.ndim == 3:
         return _POOL[3](features.mT, list(sizes)).mT
     return _POOL[features.ndim](features, list(sizes))
 
 
-def check_same_channels(pred: Tensor, target: Tensor) -> None:
-    """Refuse features whose channels differ, naming the parameters of the adapter."""
+def same_size(pred: Any, target: Any, resize: str | None) -> tuple[Tensor, Tensor]:
+    """The features of a student, and those of its teacher without a graph, pooled to one size."""
+    pred = checks.tensor("pred", pred)
+    target = prepare_teacher(target)
+    sizes = pooled_sizes(pred, target, resize)
+    return _pooled(pred, sizes), _pooled(target, sizes)
+
+
+def prepare(pred: Any, target: Any, *, resize: str | None, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Bring student and teacher to one size, and check that their channels agree."""
+    pred, target = same_size(pred, target, resize)
     if pred.shape != target.shape:
         axis = channel_axis(pred)
         ours, theirs = pred.shape[axis], target.shape[axis]
@@ -71,17 +75,18 @@ def check_same_channels(pred: Tensor, target: Tensor) -> None:
             f"expected target with the {ours} channels of pred {tuple(pred.shape)}; got {tuple(target.shape)}. "
             f"student_channels={ours}, teacher_channels={theirs} adds a learnable adapter to the loss."
         )
+    return pred, target, {"resize": resize, **options}
 
 
 def check_given_channels(name: str, features: Tensor, given: int | None) -> None:
-    """Refuse features whose channels are not those the loss was built for."""
+    """Check that the features have the channels that the loss was built for."""
     if given is not None and features.shape[channel_axis(features)] != given:
         which = "pred" if name == "student_channels" else "target"
         raise InputError(f"expected {which} with {given} channels, by {name}={given}; got {tuple(features.shape)}.")
 
 
 class FeatureLoss(BaseLoss):
-    """A distance between features, element by element or location by location."""
+    """A distance between features, of each element or of each location."""
 
     example = examples.FEATURES
     per_element = True
@@ -105,26 +110,41 @@ class FeatureLoss(BaseLoss):
         self.eps = checks.number(self, "eps", eps, above=0)
         self.adapter = make_adapter(student_channels, teacher_channels)
 
-    @abc.abstractmethod
-    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The unreduced distance of features of one shape."""
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """Apply the adapter, in full precision and after pooling."""
+        if self.student_channels is not None:
+            pred, target = same_size(pred, target, self.resize)
+            check_given_channels("student_channels", pred, self.student_channels)
+            check_given_channels("teacher_channels", target, self.teacher_channels)
+        if self.adapter is not None:
+            pred = self.adapter(upcast(pred))
+            target = match_dtype(target, pred.dtype)
+        return pred, target, options
 
-    @abc.abstractmethod
-    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
-        """``scale`` times its sum, on the host."""
+    def _evaluate_function(self, pred: Any, target: Any, weight: Tensor | None, *others: Any, **named: Any) -> Any:
+        if self.adapter is not None and weight is not None:
+            # a NaN at a location of weight 0, times its gradient of 0, would reach the parameters of the adapter
+            pred, target = same_size(pred, target, self.resize)
+            pred = pred.masked_fill(self._masked_locations(checks.tensor("weight", weight), pred, target), 0)
+        return super()._evaluate_function(pred, target, weight, *others, **named)
 
-    def _loss_shape(self, pred: Tensor, target: Tensor) -> tuple[int, ...]:
-        sizes = pooled_sizes(pred, target, self.resize)
-        if not self.per_element:
-            return (pred.shape[0], *sizes)
-        channels = target.shape[channel_axis(target)]
-        return (pred.shape[0], *sizes, channels) if pred.ndim == 3 else (pred.shape[0], channels, *sizes)
+    def _masked_locations(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
+        """Where the weight is 0 for all channels, so that it broadcasts over the features."""
+        masked = self._map_weight(weight, pred, target) == 0
+        axis = channel_axis(pred)
+        if masked.ndim == pred.ndim:
+            return masked.all(axis, keepdim=True)
+        if masked.ndim > 1:
+            return masked.unsqueeze(axis)
+        return masked.reshape(-1, *(1,) * (pred.ndim - 1))
 
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
         """(N,), (N,L), (N,*S), (N,1,*S) or the loss's own shape, to a weight that the base class takes."""
-        pred, target = checks.tensor("pred", pred), checks.tensor("target", target)
-        shape = self._loss_shape(pred, target)
         locations = (pred.shape[0], *pooled_sizes(pred, target, self.resize))
+        channels = target.shape[channel_axis(target)]
+        shape = locations
+        if self.per_element:
+            shape = (*locations, channels) if pred.ndim == 3 else (pred.shape[0], channels, *locations[1:])
         allowed = [(pred.shape[0],), locations, shape]
         if pred.ndim > 3:
             allowed.insert(2, (pred.shape[0], 1, *locations[1:]))
@@ -134,40 +154,3 @@ class FeatureLoss(BaseLoss):
         if weight.shape == locations:
             weight = weight.unsqueeze(1)
         return weight.expand(shape) if self.per_element else weight.squeeze(1)
-
-    def _hide(self, pred: Any, weight: Tensor) -> Any:
-        # what a weight of zero hides can be told after pooling only, so the weight goes along with the features
-        return Weighted(pred, weight)
-
-    def _forward(self, pred: Tensor | Weighted, target: Tensor) -> Tensor | Summed:
-        given, weight = pred if isinstance(pred, Weighted) else (pred, None)
-        return self._of_features(checks.tensor("pred", given), target, weight)
-
-    def _of_features(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | Summed:
-        target = teacher_of(target, pred)
-        sizes = pooled_sizes(pred, target, self.resize)
-        check_given_channels("student_channels", pred, self.student_channels)
-        check_given_channels("teacher_channels", target, self.teacher_channels)
-        pred, target = pooled(pred, sizes), pooled(target, sizes)
-        axis = channel_axis(pred)
-        hidden = None if weight is None else self._hidden(weight, pred)
-        if self.adapter is not None:
-            if hidden is not None:
-                # in the features themselves too: a NaN times a gradient of zero would reach the adapter's parameters
-                pred = pred.masked_fill(hidden.all(axis, keepdim=True), 0)
-            pred = self.adapter(pred)
-        check_same_channels(pred, target)
-        if hidden is not None:
-            pred = hide_gradient(pred, hidden)
-        elif host.on_host(pred, target):
-            number = pred.numel() // (1 if self.per_element else max(pred.shape[axis], 1))
-            distance, summed = (partial(way, pred, target) for way in (self._distance, self._summed_distance))
-            return Summed(pred, distance, summed, number)
-        return self._distance(pred, target)
-
-    def _hidden(self, weight: Tensor, pred: Tensor) -> Tensor:
-        """Where the weight is zero, with an axis for the channels."""
-        hidden = weight == 0
-        if not self.per_element and pred.ndim > 3 and hidden.ndim > 1:
-            return hidden.unsqueeze(1)
-        return hidden.reshape(hidden.shape + (1,) * (pred.ndim - hidden.ndim))

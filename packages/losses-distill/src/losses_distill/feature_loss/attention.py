@@ -6,23 +6,59 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, InputError, LossOptions, examples
-from losses_core.utils import checks, host
-from losses_core.utils.autograd import Function
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
+from losses_core.kernels import definition
+from losses_core.utils import checks
 from losses_distill._adapter import channel_axis
-from losses_distill._inputs import teacher_of
-from losses_distill._norm import unit
-from losses_distill.feature_loss._attention_host import summed_attention
-from losses_distill.feature_loss._base import RESIZE, pooled, pooled_sizes
+from losses_distill.feature_loss._base import RESIZE, same_size, spatial
 
 MODES = ("code", "paper")
+_SMALLEST = 1e-30
+"""Of the largest element of a map; its inverse is finite, so that the gradient of a map of zeros is 0 and not NaN."""
 
 
-@full_precision
+def power_of_magnitude(x: Tensor, p: float) -> Tensor:
+    """|x|^p, with gradient 0 where x is 0 for every p > 0."""
+    if p == 2:
+        return x * x
+    magnitude = x.abs()
+    if p == 1:
+        return magnitude
+    zero = magnitude < torch.finfo(x.dtype).tiny
+    return magnitude.masked_fill(zero, 1).pow(p).masked_fill(zero, 0)
+
+
+@definition(layout="channels", rows=("scale",))
+def power_sums(pred: Tensor, target: tuple[()] = (), *, p: float, scale: Tensor | None = None) -> Tensor:
+    """Σ_c |A_c / scale|^p of features (N,L,C) at each location, (N,1,L); there is no target."""
+    scaled = pred if scale is None else pred / scale
+    return power_of_magnitude(scaled, p).sum(2).unsqueeze(1)
+
+
+def _prepare(
+    pred: Any, target: Any, *, mode: str, resize: str | None, **options: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    if mode not in MODES:
+        raise InputError(f"mode: expected one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+    several = isinstance(pred, list | tuple)
+    students = list(pred) if several else [pred]
+    teachers = list(target) if isinstance(target, list | tuple) else [target]
+    if len(students) != len(teachers) or not students:
+        raise InputError(f"expected as many stages in target as in pred, {len(students)}; got {len(teachers)}.")
+    stages = [same_size(student, teacher, resize) for student, teacher in zip(students, teachers, strict=True)]
+    for student, _ in stages:
+        if student.ndim < 3:
+            raise InputError(f"expected features with locations, (N, C, *S) or (N, L, C); got {tuple(student.shape)}.")
+    options |= {"mode": mode, "resize": resize}
+    if not several:
+        return *stages[0], options
+    return [student for student, _ in stages], [teacher for _, teacher in stages], options
+
+
+@definition(layout="batch", prepare=_prepare, cast=False)
 def attention_loss(
     pred: Tensor | Sequence[Tensor],
     target: Tensor | Sequence[Tensor],
@@ -32,95 +68,58 @@ def attention_loss(
     mode: str = "code",
     resize: str | None = "min",
 ) -> Tensor:
-    """Difference between attention maps, per sample: see `AttentionLoss`.
+    """Difference between attention maps: see `AttentionLoss`.
 
     Args:
         pred: features of the student, (N,C,*S) or (N,L,C), or a list of stages.
         target: features of the teacher; the channels may differ.
         p: power > 0.
         normalize: scale the map of each sample to length 1.
-        mode: ``'code'``, mean squared difference, or ``'paper'``, p-norm of the difference.
+        mode: ``'code'``, squared difference of each location, or ``'paper'``, p-norm of the difference of a sample.
         resize: None or ``'min'``, average pooling to the smaller size.
 
     Returns:
-        (N,), the sum over stages.
+        ``'code'``: (N,*S), or (N,L) of tokens. ``'paper'``: (N,). Of a list of stages (N,): the sum over the stages,
+        each with the mean over its locations in ``'code'``.
     """
-    if mode not in MODES:
-        raise InputError(f"mode: expected one of {', '.join(map(repr, MODES))}; got {mode!r}.")
-    values = [_stage(s, t, p, normalize, mode, resize) for s, t in _stages(pred, target)]
-    return torch.stack(values).sum(0) if len(values) > 1 else values[0]
+    if isinstance(pred, Tensor) and isinstance(target, Tensor):
+        value = _stage(pred, target, p, normalize, mode)
+        return value.unflatten(1, spatial(pred)) if mode == "code" else value
+    stages = [_stage(student, teacher, p, normalize, mode) for student, teacher in zip(pred, target, strict=True)]
+    return torch.stack([value.mean(1) if mode == "code" else value for value in stages]).sum(0)
 
 
-def _stages(pred: Any, target: Any) -> list[tuple[Tensor, Tensor]]:
-    students = list(pred) if isinstance(pred, list | tuple) else [pred]
-    teachers = list(target) if isinstance(target, list | tuple) else [target]
-    if len(students) != len(teachers) or not students:
-        raise InputError(f"expected as many stages in target as in pred, {len(students)}; got {len(teachers)}.")
-    return list(zip(students, teachers, strict=True))
-
-
-def _stage(student: Any, teacher: Any, p: float, normalize: bool, mode: str, resize: str | None) -> Tensor:
-    ours, theirs = (_map(x, p, normalize) for x in _sized(student, teacher, resize))
-    difference = ours - theirs
+def _stage(student: Tensor, teacher: Tensor, p: float, normalize: bool, mode: str) -> Tensor:
+    """(N, locations) or, in ``'paper'``, (N,)."""
+    ours, theirs = _map(student, p, normalize), _map(teacher, p, normalize)
+    theirs = theirs.to(ours.dtype)
     if mode == "code":
-        return (difference * difference).mean(1)
-    return _p_norm(difference, p)
-
-
-def _sized(student: Any, teacher: Any, resize: str | None) -> tuple[Tensor, Tensor]:
-    """The features of a stage, pooled to one size."""
-    student = checks.tensor("pred", student)
-    teacher = teacher_of(teacher, student)
-    sizes = pooled_sizes(student, teacher, resize)
-    if student.ndim < 3:
-        raise InputError(f"expected features with locations, (N, C, *S) or (N, L, C); got {tuple(student.shape)}.")
-    return pooled(student, sizes), pooled(teacher, sizes)
+        return F.mse_loss(ours, theirs, reduction="none")
+    return _p_norm(ours - theirs, p)
 
 
 def _map(features: Tensor, p: float, normalize: bool) -> Tensor:
     """(N, locations): the mean over channels of |A|^p, scaled to length 1 if asked for."""
+    rows = features if features.ndim == 3 else features.flatten(2).mT
+    scale = None
     if normalize and p > 2:
-        # a map scaled to length 1 does not change with the scale of A, which may be too large or small for the power
-        top = features.detach().abs().flatten(1).amax(1).reshape(-1, *(1 for _ in features.shape[1:]))
-        features = features / torch.where(top == 0, 1, top)
-    attention = _MeanPower.apply(features, p, channel_axis(features)).flatten(1)
+        # a map of length 1 does not change with the scale of A, which may be too large or small for the power
+        scale = torch.linalg.vector_norm(rows.detach(), torch.inf, dim=(1, 2), keepdim=True)
+        scale = scale.masked_fill(scale == 0, 1)
+    attention = power_sums(rows, (), p=p, scale=scale).squeeze(1)
     if not normalize:
-        return attention  # type: ignore[no-any-return]
-    top = attention.detach().amax(1, keepdim=True)
-    return unit(attention / torch.where(top == 0, 1, top))
-
-
-class _MeanPower(Function):
-    """mean |A|^p along ``dim``. Keeps A; its gradient is 0 where A is, for every p."""
-
-    @staticmethod
-    def forward(a: Tensor, p: float, dim: int) -> Tensor:
-        return (a * a if p == 2 else a.abs() if p == 1 else a.abs().pow(p)).mean(dim)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float, int], output: Tensor) -> None:
-        a, ctx.p, ctx.dim = inputs
-        ctx.save_for_backward(a)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (a,) = ctx.saved_tensors
-        grad = (grad * (ctx.p / a.shape[ctx.dim])).unsqueeze(ctx.dim)
-        if ctx.p == 2:
-            return a * grad, None, None
-        # sign(0) = 0 meets a finite power, also where p < 1
-        power = a.abs().clamp(min=torch.finfo(a.dtype).tiny).pow(ctx.p - 1)
-        return a.sign() * power * grad, None, None
+        return attention / features.shape[channel_axis(features)]
+    top = attention.detach().amax(1, keepdim=True).clamp(min=_SMALLEST)
+    # the largest element is 1 then, so that only a map of zeros is shorter than eps
+    return F.normalize(attention / top, eps=0.5)
 
 
 def _p_norm(x: Tensor, p: float) -> Tensor:
     """(Σ |x|^p)^(1/p) of each row; 0 with gradient 0 where the row is 0."""
     top = x.detach().abs().amax(1, keepdim=True)
     zero = top == 0
-    top = torch.where(zero, 1, top)
-    total = _MeanPower.apply(x / top, p, 1).unsqueeze(1) * x.shape[1]
-    norm = torch.where(zero, 1, total).pow(1 / p) * top
-    return torch.where(zero, 0, norm).squeeze(1)
+    total = power_of_magnitude(x / top.masked_fill(zero, 1), p).sum(1, keepdim=True)
+    return (total.masked_fill(zero, 1).pow(1 / p) * top).squeeze(1)
 
 
 class AttentionLoss(BaseLoss):
@@ -128,10 +127,10 @@ class AttentionLoss(BaseLoss):
 
     .. math::
         Q = \operatorname{mean}_c |A_c|^p, \qquad \hat Q = Q / \lVert Q \rVert_2 \text{ per sample}, \qquad
-        l_\text{code} = \operatorname{mean}_{hw} (\hat Q_s - \hat Q_t)^2, \qquad
-        l_\text{paper} = \lVert \hat Q_s - \hat Q_t \rVert_p
+        l_\text{code} = (\hat Q_s - \hat Q_t)^2 \text{ per location}, \qquad
+        l_\text{paper} = \lVert \hat Q_s - \hat Q_t \rVert_p \text{ per sample}
 
-    per sample, summed over the stages where lists are given.
+    Of lists of stages it is the sum over the stages per sample, in ``'code'`` of the means over their locations.
 
     Use when: the student should look where the teacher looks; the numbers of channels need not be equal, and nothing is
     learned.
@@ -150,7 +149,8 @@ class AttentionLoss(BaseLoss):
         - weight: (N,).
 
     Returns:
-        0-d for ``mean`` (over N) and ``sum``; (N,) for ``none``.
+        0-d for ``mean`` (``'code'``: over N and the locations; ``'paper'``: over N) and ``sum``. For ``none`` (N,*S),
+        or (N,L) of tokens; (N,) in ``'paper'`` and of lists.
 
     Raises:
         InputError: batches, numbers of stages, or (without ``resize``) spatial sizes that differ.
@@ -172,6 +172,7 @@ class AttentionLoss(BaseLoss):
         The gradient is finite for every p > 0: 0 where an activation is 0.
     """
 
+    function = attention_loss
     example = examples.FEATURES
 
     def __init__(
@@ -189,22 +190,6 @@ class AttentionLoss(BaseLoss):
         self.resize = checks.choice(self, "resize", resize, RESIZE)
 
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
-        if weight.ndim > 1:
-            raise InputError(f"expected weight of shape (N,), one per sample; got {tuple(weight.shape)}.")
+        samples = (pred[0] if isinstance(pred, list | tuple) else pred).shape[:1]
+        checks.shape("weight", weight, samples, reference="one number per sample")
         return weight
-
-    def _forward(self, pred: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor | Summed:
-        def elements() -> Tensor:
-            return attention_loss(pred, target, p=self.p, normalize=self.normalize, mode=self.mode, resize=self.resize)
-
-        if self.p != 2 or not self.normalize or self.mode != "code":
-            return elements()
-        stages = [_sized(*stage, self.resize) for stage in _stages(pred, target)]
-        if not all(host.on_host(*stage) for stage in stages):
-            return elements()
-
-        def times(scale: float) -> Tensor:
-            totals = [summed_attention(s, t, channel_axis(s), scale) for s, t in stages]
-            return torch.stack(totals).sum() if len(totals) > 1 else totals[0]
-
-        return Summed(stages[0][0], elements, times, stages[0][0].shape[0])

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_core.utils.differences import summed_difference
-from losses_core.utils.precision import full_precision
+from losses_core.kernels import definition
 from losses_distill._adapter import channel_axis
-from losses_distill._inputs import teacher_of
-from losses_distill.feature_loss._base import FeatureLoss, check_same_channels, pooled, pooled_sizes
-from losses_distill.feature_loss._directions_host import summed_distance
-from losses_distill.feature_loss._distance import CosineDistance, NormalizedDistance
+from losses_distill._norm import inverse_norm
+from losses_distill.feature_loss._base import FeatureLoss, prepare
 
 
-def _matched(pred: Tensor, target: Tensor, resize: str | None) -> tuple[Tensor, Tensor]:
-    target = teacher_of(target, pred)
-    sizes = pooled_sizes(pred, target, resize)
-    pred, target = pooled(pred, sizes), pooled(target, sizes)
-    check_same_channels(pred, target)
-    return pred, target
+def _unit(features: Tensor, eps: float) -> Tensor:
+    """Scale the channels of each location to length 1, or to 0 where they are no longer than ``eps``."""
+    return features * inverse_norm(features, channel_axis(features), eps)
 
 
-@full_precision
+def _mse_mean(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> Tensor | None:
+    return None if normalize else F.mse_loss(pred, target.to(pred.dtype))
+
+
+def _l1_mean(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> Tensor | None:
+    return None if normalize else F.l1_loss(pred, target.to(pred.dtype))
+
+
+@definition(layout="elements", prepare=prepare, mean=_mse_mean)
 def feature_mse_loss(
     pred: Tensor, target: Tensor, *, normalize: bool = False, resize: str | None = None, eps: float = 1e-6
 ) -> Tensor:
@@ -33,18 +37,17 @@ def feature_mse_loss(
         target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
         normalize: scale the channels of each location to length 1 first.
         resize: None or ``'min'``, average pooling to the smaller size.
-        eps: a location no longer than this has no direction.
+        eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0.
 
     Returns:
         The shape of the (pooled) features.
     """
-    pred, target = _matched(pred, target, resize)
     if normalize:
-        return NormalizedDistance.apply(pred, target, True, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+        pred, target = _unit(pred, eps), _unit(target, eps)
     return F.mse_loss(pred, target, reduction="none")
 
 
-@full_precision
+@definition(layout="elements", prepare=prepare, mean=_l1_mean)
 def feature_l1_loss(
     pred: Tensor, target: Tensor, *, normalize: bool = False, resize: str | None = None, eps: float = 1e-6
 ) -> Tensor:
@@ -55,18 +58,23 @@ def feature_l1_loss(
         target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
         normalize: scale the channels of each location to length 1 first.
         resize: None or ``'min'``, average pooling to the smaller size.
-        eps: a location no longer than this has no direction.
+        eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0.
 
     Returns:
         The shape of the (pooled) features.
     """
-    pred, target = _matched(pred, target, resize)
     if normalize:
-        return NormalizedDistance.apply(pred, target, False, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+        pred, target = _unit(pred, eps), _unit(target, eps)
     return F.l1_loss(pred, target, reduction="none")
 
 
-@full_precision
+def _prepare_rows(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """The same with the channels at axis 1."""
+    pred, target, options = prepare(pred, target, **options)
+    return (pred.mT, target.mT, options) if pred.ndim == 3 else (pred, target, options)
+
+
+@definition(layout="classes", prepare=_prepare_rows)
 def feature_cosine_loss(pred: Tensor, target: Tensor, *, resize: str | None = None, eps: float = 1e-6) -> Tensor:
     """1 - cosine of the channels of each location: see `FeatureCosineLoss`.
 
@@ -74,13 +82,15 @@ def feature_cosine_loss(pred: Tensor, target: Tensor, *, resize: str | None = No
         pred: features of the student, (N,D), (N,L,C) or (N,C,*S).
         target: features of the teacher, of the shape of ``pred``; other spatial sizes with ``resize``.
         resize: None or ``'min'``, average pooling to the smaller size.
-        eps: a location no longer than this has no direction: its cosine is 0.
+        eps: a location no longer than this has no direction: the loss is 1, its gradient 0.
 
     Returns:
         The shape of the (pooled) features without the channels.
     """
-    pred, target = _matched(pred, target, resize)
-    return CosineDistance.apply(pred, target, channel_axis(pred), eps)[0]  # type: ignore[no-any-return]
+    scale_pred, scale_target = inverse_norm(pred, 1, eps), inverse_norm(target, 1, eps)
+    # |u - v|² / 2 for unit vectors: 1 - cos would cancel where they are nearly equal
+    half_squared = F.mse_loss(pred * scale_pred, target * scale_target, reduction="none").sum(1) / 2
+    return half_squared.masked_fill(((scale_pred == 0) | (scale_target == 0)).squeeze(1), 1)
 
 
 class FeatureMSELoss(FeatureLoss):
@@ -133,13 +143,7 @@ class FeatureMSELoss(FeatureLoss):
         elements as ``avg_factor``.
     """
 
-    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        return feature_mse_loss(pred, target, normalize=self.normalize, eps=self.eps)
-
-    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
-        if self.normalize:
-            return summed_distance(pred, target, "squared", channel_axis(pred), self.eps, scale)
-        return summed_difference(pred, target, True, scale)
+    function = feature_mse_loss
 
 
 class FeatureL1Loss(FeatureLoss):
@@ -190,13 +194,7 @@ class FeatureL1Loss(FeatureLoss):
         confirm it.
     """
 
-    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        return feature_l1_loss(pred, target, normalize=self.normalize, eps=self.eps)
-
-    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
-        if self.normalize:
-            return summed_distance(pred, target, "absolute", channel_axis(pred), self.eps, scale)
-        return summed_difference(pred, target, False, scale)
+    function = feature_l1_loss
 
 
 class FeatureCosineLoss(FeatureLoss):
@@ -246,10 +244,5 @@ class FeatureCosineLoss(FeatureLoss):
         loss)`` and let ``losses_core.check_optimizer(optimizer, loss)`` confirm it.
     """
 
+    function = feature_cosine_loss
     per_element = False
-
-    def _distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        return feature_cosine_loss(pred, target, eps=self.eps)
-
-    def _summed_distance(self, pred: Tensor, target: Tensor, scale: float) -> Tensor:
-        return summed_distance(pred, target, "cosine", channel_axis(pred), self.eps, scale)

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, InputError, LossOptions, examples
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.precision import full_precision
+from losses_core.utils.precision import match_dtype, upcast
 from losses_distill._adapter import check_channels
-from losses_distill._inputs import teacher_of
+from losses_distill._inputs import prepare_teacher
 from losses_distill._warn import warn_user
-from losses_distill.feature_loss._base import Weighted, check_given_channels
+from losses_distill.feature_loss._base import check_given_channels
 from losses_distill.feature_loss._generation import Generation, LazyGeneration
 
 MASK_MODES = ("spatial", "channel")
 
 
-@full_precision
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    pred = checks.tensor("pred", pred)
+    target = prepare_teacher(target)
+    checks.same_shape(pred, target)
+    if pred.ndim < 2:
+        raise InputError(f"expected pred of shape (N, C, H, W); got {tuple(pred.shape)}.")
+    return pred, target, options
+
+
+@definition(layout="batch", prepare=_prepare)
 def mgd_loss(pred: Tensor, target: Tensor, *, alpha_mgd: float = 0.00007) -> Tensor:
     """Squared difference between generated features and the teacher's, summed over each sample: see `MGDLoss`.
 
@@ -31,11 +41,7 @@ def mgd_loss(pred: Tensor, target: Tensor, *, alpha_mgd: float = 0.00007) -> Ten
     Returns:
         (N,)
     """
-    target = teacher_of(target, pred)
-    checks.same_shape(pred, target)
-    # a product keeps the difference once, where mse_loss keeps both of its inputs
-    difference = pred - target
-    return (difference * difference).flatten(1).sum(1) * alpha_mgd
+    return F.mse_loss(pred, target, reduction="none").flatten(1).sum(1) * alpha_mgd
 
 
 class MGDLoss(BaseLoss):
@@ -44,12 +50,12 @@ class MGDLoss(BaseLoss):
     .. math::
         l = \alpha \sum_{c,h,w} \big( f_t - G(A(f_s) \cdot M) \big)^2 \quad\text{per sample}
 
-    with :math:`M` a random mask that hides the fraction :math:`\lambda` of the locations or channels,
+    with :math:`M` a random mask that zeroes the fraction :math:`\lambda` of the locations or channels,
     :math:`G` a 3×3 convolution, ReLU and another 3×3 convolution, and :math:`A` a 1×1 convolution where the numbers of
     channels differ.
 
-    Use when: intermediate features of a detector, segmenter or classifier are distilled, and copying them outright asks
-    too much of the student.
+    Use when: intermediate features of a detector, segmenter or classifier are distilled, and the student is too small
+    to copy them.
 
     Args:
         alpha_mgd: α ≥ 0. Default: 0.00007.
@@ -99,6 +105,7 @@ class MGDLoss(BaseLoss):
         authors' code 0.15.
     """
 
+    function = mgd_loss
     example = examples.FEATURES
 
     def __init__(
@@ -127,19 +134,21 @@ class MGDLoss(BaseLoss):
             self.generation = Generation(student_channels, teacher_channels)
 
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
-        if weight.ndim > 1:
-            raise InputError(f"expected weight of shape (N,), one per sample; got {tuple(weight.shape)}.")
+        checks.shape("weight", weight, pred.shape[:1], reference="one number per sample")
         return weight
 
-    def _hide(self, pred: Any, weight: Tensor) -> Any:
-        # a NaN in a sample of weight zero would reach the parameters of the convolutions: hidden in _forward
-        return Weighted(pred, weight)
+    def _evaluate_function(self, pred: Any, target: Any, weight: Tensor | None, *others: Any, **named: Any) -> Any:
+        if weight is not None:
+            # a NaN in a sample of weight 0, times its gradient of 0, would reach the parameters of the convolutions
+            pred, weight = checks.tensor("pred", pred), checks.tensor("weight", weight)
+            masked = self._map_weight(weight, pred, target) == 0
+            pred = pred.masked_fill(masked.reshape(-1, *(1,) * (pred.ndim - 1)), 0)
+        return super()._evaluate_function(pred, target, weight, *others, **named)
 
-    def _forward(self, pred: Tensor | Weighted, target: Tensor) -> Tensor:
-        weight = None
-        if isinstance(pred, Weighted):
-            pred, weight = pred
-        pred, target = checks.tensor("pred", pred), teacher_of(target, pred)
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """Generate the features to compare, in full precision."""
+        pred = checks.tensor("pred", pred)
+        target = prepare_teacher(target)
         if pred.ndim != 4 or target.ndim != 4 or pred.shape[:1] + pred.shape[2:] != target.shape[:1] + target.shape[2:]:
             raise InputError(
                 "expected pred (N, C, H, W) and target (N, C', H, W) of one batch and one size; "
@@ -147,10 +156,5 @@ class MGDLoss(BaseLoss):
             )
         check_given_channels("student_channels", pred, self.student_channels)
         check_given_channels("teacher_channels", target, self.teacher_channels)
-        hidden = None if weight is None else (weight == 0).reshape(-1, *(1,) * (0 if weight.ndim == 0 else 3))
-        if hidden is not None:
-            pred = pred.masked_fill(hidden, 0)
-        generated = self.generation(pred, target, self.lambda_mgd, self.mask_mode)
-        if hidden is not None:
-            generated = hide_gradient(generated, hidden)
-        return mgd_loss(generated, target, alpha_mgd=self.alpha_mgd)
+        generated = self.generation(upcast(pred), target, self.lambda_mgd, self.mask_mode)
+        return generated, match_dtype(target, generated.dtype), options

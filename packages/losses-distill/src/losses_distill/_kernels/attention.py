@@ -1,0 +1,33 @@
+"""Kernel of the attention maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses_core.kernels import kernel
+from losses_distill.feature_loss.attention import power_of_magnitude, power_sums
+
+
+@kernel(power_sums, passes=2, large_blocks=True)
+class PowerSums:
+    """Sum over the channels of a block in the forward; the gradient needs nothing but the features."""
+
+    number = 1
+
+    @staticmethod
+    def forward(x: Tensor, target: tuple[()], *, p: float, scale: Tensor | None) -> Tensor:
+        """Σ_c |A_c / scale|^p, (n,1,L)."""
+        return power_of_magnitude(x if scale is None else x / scale, p).sum(2).unsqueeze(1)
+
+    @staticmethod
+    def backward(x: Tensor, target: tuple[()], grads: Tensor, *, p: float, scale: Tensor | None) -> Tensor:
+        """p |A_c / scale|^(p-1) sign(A_c) / scale, times the incoming gradient of the location; 0 where A_c is 0."""
+        grads = grads.mT * p
+        if p == 2 and scale is None:
+            return x * grads
+        sign = x.sign()
+        if scale is not None:
+            x, grads = x / scale, grads / scale
+        tiny = torch.finfo(x.dtype).tiny
+        return x.abs().clamp_(min=tiny).pow_(p - 1).mul_(sign).mul_(grads)
