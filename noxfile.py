@@ -221,16 +221,17 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def bench(session: nox.Session) -> None:
-    """Every loss beside those of other libraries: time, memory, inputs at the edge; writes docs/comparison.
+    """Every loss beside those of other libraries: time, cost on an accelerator, extreme inputs; writes docs/comparison.
 
-    What follows `--` goes to the benchmark: `nox -s bench -- --cases "giou*" --eager-only`, and then it writes to
-    build/bench and tries no edges.
+    What follows `--` goes to the benchmark: `nox -s bench -- --cases "giou*" --eager-only`. Then it measures time alone
+    and writes to build/bench.
     """
     session.install(*wheels(*PACKAGES, TESTKIT), *ROOT.group("bench"))
     install_peers(session)
     session.chdir("benchmarks")
     session.run("python", "-m", "bench", *session.posargs)
     if not session.posargs:
+        session.run("python", "-m", "bench.accelerator")
         session.run("python", "-m", "bench.edges")
 
 

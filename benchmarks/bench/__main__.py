@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import page, plot, pool
+from bench.accelerator.table import Table
+from bench.case import Case
 from bench.cases import CASES
 from bench.results import Report
 from bench.run import benchmark
@@ -38,19 +41,24 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def chosen(pattern: str | None) -> list[str]:
+def chosen(pattern: str | None, cases: Mapping[str, Case] = CASES) -> list[str]:
     """The cases that a pattern means."""
-    return [name for name in CASES if pattern is None or pattern in name or fnmatch.fnmatch(name, pattern)]
+    return [name for name in cases if pattern is None or pattern in name or fnmatch.fnmatch(name, pattern)]
 
 
 def write(report: Report, results: Path, pages: Path) -> None:
     """The numbers, the page and the picture."""
     report.write(results / "benchmark.json")
     # read again, so that the page is the same whether it is written after a run or from the stored numbers
-    report = Report.read(results / "benchmark.json")
-    pages.mkdir(parents=True, exist_ok=True)
-    (pages / "benchmark.md").write_text(page.render(report), encoding="utf-8")
-    plot.draw(report.cases, pages)
+    write_page(Report.read(results / "benchmark.json"), pages)
+
+
+def write_page(report: Report, folder: Path) -> None:
+    """The page and the picture; the counts of the accelerator are the stored ones of the same cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = Table.read(RESULTS / "accelerator.json")
+    (folder / "benchmark.md").write_text(page.render(report, table), encoding="utf-8")
+    plot.draw(report.cases, folder)
 
 
 def main() -> int:

@@ -47,6 +47,10 @@ class Case:
         inputs: the tensors, from a generator.
         peers: by the name of their library.
         elementwise: a loss of single elements, which a compiler makes one loop of.
+        grows: axes of pred along which the inputs are enlarged to count an accelerator's cost; none: they are not, as
+            another case is the same then, or as pred is not what takes the memory.
+        budget: largest peak of memory of a large input in bfloat16, beyond pred and target, in units of pred's bytes;
+            None: none is set.
     """
 
     name: str
@@ -55,3 +59,5 @@ class Case:
     inputs: Callable[[torch.Generator], Inputs]
     peers: Mapping[str, Peer]
     elementwise: bool = False
+    grows: tuple[int, ...] = (0,)
+    budget: float | None = 1.5

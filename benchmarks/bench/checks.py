@@ -1,4 +1,4 @@
-"""What is found out about an implementation beside its time: agreement, memory, syncs, graphs."""
+"""What is found out about an implementation beside its time: agreement, syncs, graphs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import CellType
 from typing import Any
 
 import torch
@@ -51,46 +50,6 @@ def agrees(errors: tuple[float, float]) -> bool:
     return errors[0] <= VALUE and errors[1] <= GRADIENT  # a NaN does not
 
 
-# ------------------------------------------------------------------------------------------------------------- memory
-
-
-def saved_bytes(function: Function, given: Inputs) -> int:
-    """Bytes of the storages that are kept for the backward, of all dtypes, each counted once."""
-    kept: list[Tensor] = []  # alive to the end, so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        value = function(given.pred, given.target, **given.call)
-    kept.extend(_of_nodes(value.grad_fn))
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}.values())
-
-
-def _of_nodes(root: Any) -> Iterator[Tensor]:
-    """Tensors that a `torch.autograd.Function` keeps as attributes, past the hooks for saved tensors."""
-    seen, waiting = set(), [root]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        yield from _inside(getattr(node, "__dict__", {}), 4)
-        waiting.extend(following for following, _ in node.next_functions)
-
-
-def _inside(value: Any, depth: int) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif depth and not isinstance(value, type | str | torch.nn.Module):
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-        parts = [*parts, *getattr(value, "__dict__", {}).values()]
-        parts += [cell.cell_contents for cell in getattr(value, "__closure__", None) or () if cell != CellType()]
-        for part in parts:
-            yield from _inside(part, depth - 1)
-
-
 # -------------------------------------------------------------------------------------------------------------- syncs
 
 
@@ -102,7 +61,7 @@ class _CountSyncs(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _CountCopies(TorchFunctionMode):
+class CountCopies(TorchFunctionMode):
     """Copies to NumPy: of a tensor on the host no operation tells of them."""
 
     count = 0
@@ -112,12 +71,32 @@ class _CountCopies(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def syncs(function: Function, given: Inputs) -> int:
+def on_meta(make: Callable[[], Function], given: Inputs) -> bool:
+    """Whether a step runs on tensors without values, so that nothing in it waits for a device."""
+    moved = replaced(given, lambda tensor: tensor.detach().to("meta"))
+    moved.pred.requires_grad_()
+    try:
+        function = make()
+        step(function.to("meta") if isinstance(function, torch.nn.Module) else function, moved)
+    except Exception:  # what an operation raises that needs a value is its own matter
+        return False
+    return True
+
+
+def syncs(make: Callable[[], Function], given: Inputs) -> int:
     """Operations of a step that would make the host wait, were the tensors on a device.
 
-    A dispatch mode counts them, under which our losses take the way they take on a device.
+    There are none in a step that runs on ``meta`` tensors. Of any other they are counted on the CPU.
+
+    Args:
+        make: gives a new instance of the loss.
+        given: its inputs.
     """
-    with _CountSyncs() as operations, _CountCopies() as copies:  # type: ignore[no-untyped-call]
+    if on_meta(make, given):
+        return 0
+    function = make()
+    step(function, given)  # what is made at the first call
+    with _CountSyncs() as operations, CountCopies() as copies:  # type: ignore[no-untyped-call]
         step(function, given)
     return int(operations.count + copies.count)
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from bench import worth
+from bench.accelerator import page as accelerator_page
+from bench.accelerator.table import Table
 from bench.case import Case
 from bench.cases import CASES
 from bench.metadata import of_versions
-from bench.results import OURS, CaseResult, Contender, Report
+from bench.results import DEFINITION, OURS, CaseResult, Contender, Report
 from bench.stats import Spread, geometric_mean, standing
-from bench.tables import table
+from bench.tables import table, three_digits, with_quartiles
 
 PICTURE = "benchmark"
 Ratio = Callable[[CaseResult], Spread | None]
 
 
-def render(report: Report) -> str:
-    """The page in Markdown."""
+def render(report: Report, counted: Table) -> str:
+    """The page in Markdown, with the counts of an accelerator of the same cases."""
+    packages = dict.fromkeys(case.package for case in report.cases)
     parts = [
         INTRODUCTION.format(**_given(report)),
         "## Summary",
         summary(report.cases),
         *pictures(),
         *standings(report.cases),
-        *(part for package in dict.fromkeys(case.package for case in report.cases) for part in tables(report, package)),
+        *accelerator_page.section(counted, (case.name for case in report.cases)),
+        *(part for package in packages for part in tables(report, counted, package)),
         *variants(report.cases),
         *left_out(report.cases),
     ]
@@ -32,29 +37,32 @@ def render(report: Report) -> str:
 
 INTRODUCTION = """# Benchmark
 
-Forward and backward of every loss, timed beside every other library that has it. This page is written by
-`nox -s bench`; [edge inputs](edge-inputs.md) is its other half. Machine: {machine}. Date: {date}.
+Time of the forward and backward of every loss, beside every other library that has it, and its cost on an accelerator.
+`nox -s bench` writes this page; [edge inputs](edge-inputs.md) compares results on extreme inputs. Machine: {machine}.
+Date: {date}.
 
-A ratio is the time of this library over that of the other, so below 1 is faster here. It is the median over rounds,
-and behind it stand the quartiles. In each round every implementation runs, one after the other in an
-order drawn anew; a ratio is taken within a round. Inputs are float32 and the same for all, the sizes those of
-real training.
+A ratio is the time of this library divided by that of another: below 1, this library is faster. It is the median over
+rounds, with the quartiles in parentheses. Each round runs every implementation once, in random order, and a ratio
+compares times of one round. All implementations get the same float32 inputs, at sizes of real training.
 
-- *Fastest peer*: of the libraries whose value and gradient agree with this library's in float64, checked in the same
-  run. *Textbook* is the formula written down operation by operation, where no library has the loss.
-- *× floor*: the time here over that of one copy that moves as many bytes as any implementation must: pred and target
-  read, one gradient written.
-- *Compiled*: `torch.compile(fullgraph=True)`. The fastest peer is compiled, and the next one where that takes less
-  than half as long again; one that is not one graph has no time.
-- *Saved*: bytes kept for the backward, in units of the bytes of pred.
+- *Fastest other library*: among those whose value and gradient agree with this library's in float64, checked in the
+  same run. *Textbook* is the formula operation by operation, for losses that no library has.
+- *× floor*: the time divided by that of one copy that moves the bytes that every implementation must move: it reads
+  pred and target and writes one gradient.
+- *Compiled*: `torch.compile(fullgraph=True)`. The fastest other library is compiled, and the second fastest if it is
+  within 1.5 ×. Losses with graph breaks are not timed.
+- *Kernel*, *definition*: the definition of a loss is its formula in plain torch operations; a kernel computes the same
+  value and gradient faster or in less memory. Both are timed in the same rounds.
+- *Saved*: bytes that the forward leaves allocated for the backward; *peak*: the most bytes allocated at once. Both on
+  the CPU, beyond pred and target, in units of pred's bytes.
 - *Breaks*, *recompilations*, *syncs*: graph breaks; compilations after the first when the batch size changes, with
-  `dynamic=True`; operations that would make the host wait for a device.
+  `dynamic=True`; operations that wait for the device. A step that runs on `meta` tensors has none.
 
-The allocator is set to keep its pages ({allocator}), for all alike. With
-the system's default, large tensors cost everyone more. The whole method is in `benchmarks/README.md`, the numbers are
-in `benchmarks/results/benchmark.json`.
+The allocator keeps its pages ({allocator}) for all implementations. With
+the system's default, large tensors cost all of them more. `benchmarks/README.md` has the whole method,
+`benchmarks/results` the numbers.
 
-Python {python}, {versions}. Peers: {peers}."""
+Python {python}, {versions}. Other libraries: {peers}."""
 
 
 def _given(report: Report) -> dict[str, str]:
@@ -74,13 +82,13 @@ def _given(report: Report) -> dict[str, str]:
 
 
 def eager(case: CaseResult) -> Spread | None:
-    """Ours over the fastest peer."""
+    """Ours over the fastest other library."""
     name = case.fastest()
     return case.contenders[name].eager_ratio if name else None
 
 
 def compiled(case: CaseResult) -> Spread | None:
-    """Ours over the fastest compiled peer, both compiled."""
+    """Ours over the fastest other library, both compiled."""
     name = case.fastest(compiled=True)
     return case.contenders[name].compiled_ratio if name else None
 
@@ -91,18 +99,18 @@ def compiled_gain(case: CaseResult) -> Spread | None:
 
 
 def compiled_elementwise(case: CaseResult) -> Spread | None:
-    """Ours compiled over the fastest eager peer, for losses of single elements."""
+    """Ours compiled over the fastest other library eager, for losses of single elements."""
     return case.compiled_over_eager_peer if case.elementwise else None
 
 
 ROWS: dict[str, Ratio] = {
-    "eager: this library / fastest peer": eager,
-    "compiled: this library / fastest compiled peer": compiled,
+    "eager: this library / fastest other library": eager,
+    "compiled: this library / fastest other library, compiled": compiled,
     "this library: compiled / eager": compiled_gain,
-    "element-wise losses: this library compiled / fastest eager peer": compiled_elementwise,
+    "element-wise losses: this library compiled / fastest other library eager": compiled_elementwise,
+    "this library, eager: kernel / definition": worth.eager,
+    "this library, compiled: kernel / definition": worth.compiled,
 }
-
-
 COUNTS = """Geometric means of the ratios, over all cases and by package, and numbers of cases. *Equal*: the median is
 within 5 % of 1, or the quartiles lie on both sides of it."""
 
@@ -132,12 +140,12 @@ def _number(value: float | None) -> str:
 
 def pictures() -> list[str]:
     """The plot, for both themes."""
-    alternative = "Ratio of the time of this library to that of the fastest peer, for every case"
+    alternative = "Ratio of the time of this library to that of the fastest other library, for every case"
     return [f"![{alternative}]({PICTURE}-{theme}.svg){{.only-{theme}}}" for theme in ("light", "dark")]
 
 
 def standings(cases: Iterable[CaseResult]) -> list[str]:
-    """Where another library is as fast or faster, in words."""
+    """Where another library, or a definition, is as fast or faster."""
     cases = list(cases)
     lines = []
     for title, ratio in ROWS.items():
@@ -149,42 +157,39 @@ def standings(cases: Iterable[CaseResult]) -> list[str]:
     return ["## Where this library is not faster", "\n".join(lines) or "Nowhere in this run.", *reasons]
 
 
-REASONS = """Where that comes from:
+REASONS = """Reasons:
 
-- *A few hundred elements* (`32x10`, `300`): a call here checks shapes, dtypes and what is to be hidden, weighted and
-  reduced, which takes 10 to 30 µs more than torch's call of one or two kernels. Compiled, the guards on that code take
-  about 10 µs more than those on a plain function, and any compiled call about 0.1 ms before arithmetic.
-- *Losses that torch has as one kernel* (smooth L1; compiled, the cross-entropies too): the kernels do little but read
-  and write, so there is nothing to leave out.
-- *MGD*: nine tenths of it are convolutions, which are torch's for everyone.
-- *Balanced L1, compiled*: two thirds of the difference are `log1p` where others take `log`, which loses the digits of
-  the gradient of small differences.
-- *Compiled slower than eager*: eager losses on a CPU work through parts that a cache holds, take exponentials from
-  torch's vector library, and often find the gradient with the value, so that the backward is no pass at all. A compiler
-  reads the inputs again in the backward, and its exponentials and matrix products are no faster than torch's.
-
-*Saved* is 3 for losses of single elements and of boxes that are small, up to 131,072 elements or 65,536 coordinates:
-there the derivative is kept beside pred and target, which spares computing it twice. `asl_plain` records each
-operation; `AsymmetricLossOptimized` is the same loss in one."""
+- *A few hundred elements* (`32x10`, `300`): a call checks shapes, dtypes and values, which takes 10 to 30 µs more than
+  torch's call of one or two kernels. Compiled, the guards on that code take about 10 µs more than those on a plain
+  function, and any compiled call takes about 0.1 ms.
+- *Losses that torch has as one kernel* (smooth L1; compiled, the cross-entropies too): these kernels are memory-bound;
+  there is no redundant work to remove.
+- *MGD*: nine tenths of the time are convolutions, which are torch's in every library.
+- *Balanced L1, compiled*: two thirds of the difference are `log1p`. Others use `log`, which rounds away the gradient of
+  small differences.
+- *Compiled slower than eager*: in eager mode on the CPU, kernels work in cache-sized blocks, use torch's vectorized
+  exponentials, and compute the gradient during the forward. A compiled loss works on the whole tensor, and its
+  exponentials and matrix products are no faster than torch's."""
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
-def tables(report: Report, package: str) -> list[str]:
-    """The two tables of a package."""
+def tables(report: Report, counted: Table, package: str) -> list[str]:
+    """The tables of a package."""
     cases = [case for case in report.cases if case.package == package]
     times = [_times(case) for case in cases]
-    heads = ["case", "ms", "fastest peer", "ms", "ratio", "× floor"]
+    heads = ["case", "ms", "fastest other", "ms", "ratio", "× floor"]
     if report.metadata["compiled"]:
-        heads += ["compiled ms", "fastest peer", "ms", "ratio"]
+        heads += ["compiled ms", "fastest other", "ms", "ratio"]
     kept = [_kept(case) for case in cases]
     return [
         f"## {package}",
         "Time:",
         table(heads, [row[: len(heads)] for row in times], left=1),
-        "Memory and graphs, this library / the fastest peer:",
-        table(["case", "saved", "breaks", "recompilations", "syncs"], kept, left=1),
+        *worth.section(cases, counted),
+        "Memory and graphs, this library / the fastest other library:",
+        table(["case", "saved", "peak", "breaks", "recompilations", "syncs"], kept, left=1),
     ]
 
 
@@ -193,15 +198,15 @@ def _times(case: CaseResult) -> list[str]:
     peer, compiled_peer = case.contenders.get(name or ""), case.contenders.get(other or "")
     return [
         f"`{case.name}`",
-        milliseconds(case.ours.eager_ms),
+        three_digits(case.ours.eager_ms),
         name or "–",
-        milliseconds(peer.eager_ms if peer else None),
-        ratio_of(eager(case)),
+        three_digits(peer.eager_ms if peer else None),
+        with_quartiles(eager(case)),
         "–" if case.over_floor is None else f"{case.over_floor.median:.3g}",
-        milliseconds(case.ours.compiled_ms),
+        three_digits(case.ours.compiled_ms),
         other or "–",
-        milliseconds(compiled_peer.compiled_ms if compiled_peer else None),
-        ratio_of(compiled(case)),
+        three_digits(compiled_peer.compiled_ms if compiled_peer else None),
+        with_quartiles(compiled(case)),
     ]
 
 
@@ -213,7 +218,8 @@ def _kept(case: CaseResult) -> list[str]:
 
     return [
         f"`{case.name}`",
-        both(lambda c: "–" if c.saved is None else f"{c.saved:.4g}" if c.saved < 1000 else f"{c.saved:.0f}"),
+        both(lambda c: accelerator_page.digits(c.saved)),
+        both(lambda c: accelerator_page.digits(c.peak)),
         both(lambda c: _whole(c.breaks)),
         both(lambda c: _whole(c.recompilations)),
         both(lambda c: _whole(c.syncs)),
@@ -224,20 +230,10 @@ def _whole(value: int | None) -> str:
     return "–" if value is None else str(value)
 
 
-def milliseconds(time: Spread | None) -> str:
-    """Three digits."""
-    return "–" if time is None else f"{time.median:.3g}" if time.median < 100 else f"{time.median:.0f}"
-
-
-def ratio_of(value: Spread | None) -> str:
-    """``0.51 (0.49–0.53)``."""
-    return "–" if value is None else f"{value.median:.2f} ({value.low:.2f}–{value.high:.2f})"
-
-
 def variants(cases: Iterable[CaseResult]) -> list[str]:
-    """What is timed but not ranked."""
+    """What is timed and not ranked."""
     rows = [
-        [f"`{case.name}`", name, peer.note, milliseconds(peer.eager_ms), ratio_of(peer.eager_ratio)]
+        [f"`{case.name}`", name, peer.note, three_digits(peer.eager_ms), with_quartiles(peer.eager_ratio)]
         for case in cases
         for name, peer in case.contenders.items()
         if peer.state == "variant"
@@ -260,7 +256,7 @@ def left_out(cases: Sequence[CaseResult]) -> list[str]:
                 lines.append(f"- `{case.name}`, {name}: does not agree ({errors})")
             elif peer.breaks and name == case.fastest():
                 lines.append(f"- `{case.name}`, {name}, compiled: {peer.breaks} graph breaks")
-            elif peer.compiled_note and (peer.breaks == 0 or name == OURS):
+            elif peer.compiled_note and (peer.breaks == 0 or name in (OURS, DEFINITION)):
                 lines.append(f"- `{case.name}`, {name}, compiled: {peer.compiled_note}")
     missing = sorted({name for case in cases for name, peer in case.contenders.items() if peer.state == "missing"})
     if missing:

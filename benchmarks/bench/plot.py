@@ -79,7 +79,9 @@ def _draw(cases: Sequence[CaseResult], path: Path) -> None:
             axis.minorticks_off()
         low, high = axes[-1, 0].get_xlim()
         axes[-1, 0].set_xticks([t for t in TICKS if low <= t <= high], [f"{t:g}" for t in TICKS if low <= t <= high])
-        axes[-1, 0].set_xlabel("time of this library / time of the fastest peer (left of 1: faster here)")
+        axes[-1, 0].set_xlabel(
+            "time of this library / time of the fastest other library (left of 1: this library is faster)"
+        )
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
         figure.savefig(path, transparent=True, metadata={"Date": None})
         plt.close(figure)

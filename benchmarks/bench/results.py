@@ -11,6 +11,8 @@ from bench.stats import Spread
 
 OURS = "losses"
 """The name of this library among those of its peers."""
+DEFINITION = "definition"
+"""The name of this library's loss by its definition, without kernels."""
 
 
 @dataclass
@@ -24,7 +26,8 @@ class Contender:
         gradient_error: largest distance of the gradient, relative to the largest gradient.
         eager_ms: time of a forward and a backward.
         eager_ratio: time of ours over that of this one.
-        saved: bytes kept for the backward over those of pred.
+        saved: bytes that the forward leaves allocated for the backward, beyond pred and target, over those of pred.
+        peak: most bytes allocated at once in a step, beyond pred and target, over those of pred.
         syncs: operations of a step that would make the host wait for a device.
         breaks: graph breaks under torch.compile; None where it fails.
         recompilations: compilations after the first over further batch sizes, with ``dynamic=True``.
@@ -41,6 +44,7 @@ class Contender:
     eager_ms: Spread | None = None
     eager_ratio: Spread | None = None
     saved: float | None = None
+    peak: float | None = None
     syncs: int | None = None
     breaks: int | None = None
     recompilations: int | None = None
@@ -55,6 +59,7 @@ class CaseResult:
     """One case.
 
     Attributes:
+        kernels: of this library that run instead of definitions.
         floor_ms: time of the copy that moves as many bytes as a step must.
         over_floor: time of ours over that.
         compiled_over_eager_peer: time of ours compiled over that of the fastest eager peer.
@@ -69,6 +74,7 @@ class CaseResult:
     contenders: dict[str, Contender] = field(default_factory=dict)
     rounds: int = 0
     compiled_rounds: int = 0
+    kernels: list[str] = field(default_factory=list)
     floor_ms: Spread | None = None
     over_floor: Spread | None = None
     compiled_over_eager_peer: Spread | None = None
@@ -78,13 +84,20 @@ class CaseResult:
     def ours(self) -> Contender:
         return self.contenders[OURS]
 
+    @property
+    def definition(self) -> Contender | None:
+        """This library's loss by its definition; None where no kernel runs."""
+        return self.contenders.get(DEFINITION)
+
     def fastest(self, *, compiled: bool = False) -> str | None:
         """The fastest peer that agrees with ours."""
         attribute = "compiled_ms" if compiled else "eager_ms"
         times = {
             name: time.median
             for name, contender in self.contenders.items()
-            if name != OURS and contender.state == "agrees" and (time := getattr(contender, attribute)) is not None
+            if name not in (OURS, DEFINITION)
+            and contender.state == "agrees"
+            and (time := getattr(contender, attribute)) is not None
         }
         return min(times, key=times.__getitem__) if times else None
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import metadata, pool
 from bench.cases import CASES
-from bench.results import CaseResult, Report
+from bench.results import DEFINITION, CaseResult, Report
 from bench.worker import Options, Tell, Turns, measure
 
 PROCESSES = 4
@@ -73,9 +73,10 @@ def share_facts(cases: Iterable[CaseResult]) -> None:
     """Give what was counted at one size to the other sizes of the loss."""
     known: dict[str, CaseResult] = {}
     for case in cases:
-        first = known.setdefault(f"{case.config} {sorted(case.contenders)}", case)
-        for name, contender in case.contenders.items():
-            other = first.contenders[name]
+        names = sorted(case.contenders.keys() - {DEFINITION})  # whose graphs are not counted
+        first = known.setdefault(f"{case.config} {names}", case)
+        for name in names:
+            contender, other = case.contenders[name], first.contenders[name]
             if contender.breaks is None:
                 contender.breaks, contender.recompilations = other.breaks, other.recompilations
 

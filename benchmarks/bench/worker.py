@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import warnings
@@ -16,9 +17,11 @@ from torch import Tensor
 
 import bench.cases
 from bench import checks
+from bench.accelerator.counting import memory
 from bench.case import Case, Function, Inputs
+from bench.definitions import ByDefinition, kernels_of
 from bench.peers import Missing
-from bench.results import OURS, CaseResult, Contender
+from bench.results import DEFINITION, OURS, CaseResult, Contender
 from bench.stats import paired, spread
 from bench.timing import Clock, Step, clock_of, interleaved
 from losses_core import build_loss
@@ -88,7 +91,7 @@ def measure(name: str, options: Options, turns: Turns, *, analyse: bool = True) 
     """Everything about one case; ``analyse``: also what is the same for all sizes."""
     torch.set_num_threads(1)
     quiet()
-    run = _Run(bench.cases.CASES[name], options)
+    run = CaseRun(bench.cases.CASES[name], options)
     with turns.timed("eager"):
         run.check()
         run.time_eager()
@@ -110,7 +113,22 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-class _Run:
+def built(case: Case, name: str) -> Function:
+    """A new instance of an implementation: this library's loss, that by its definition, or another library's."""
+    if name not in (OURS, DEFINITION):
+        return case.peers[name].make()
+    loss = build_loss(dict(case.config))
+    return loss if name == OURS else ByDefinition(loss)
+
+
+class CaseRun:
+    """One case: its implementations, and what is measured of them.
+
+    Args:
+        case: what to measure.
+        options: how much.
+    """
+
     def __init__(self, case: Case, options: Options) -> None:
         self.case, self.options = case, options
         self.clock: Clock = clock_of(options.device)
@@ -118,20 +136,23 @@ class _Run:
         self.given = checks.replaced(case.inputs(torch.Generator().manual_seed(0)), move)
         self.given.pred.requires_grad_()
         torch.manual_seed(0)
-        self.functions: dict[str, Function] = {OURS: build_loss(dict(case.config)).to(options.device)}
+        self.functions: dict[str, Function] = {}
         self.compiled: dict[str, Function] = {}
         shape = list(self.given.pred.shape)
         self.result = CaseResult(case.name, case.package, dict(case.config), shape, case.elementwise)
         contenders = self.result.contenders
-        contenders[OURS] = Contender("agrees")
-        for name, peer in case.peers.items():
-            contenders[name] = Contender("variant" if peer.variant else "agrees", peer.variant or "")
+        for name in (OURS, *case.peers):
+            variant = case.peers[name].variant if name != OURS else None
+            contenders[name] = Contender("variant" if variant else "agrees", variant or "")
             try:
-                made = peer.make()
+                made = built(case, name)
             except Missing:
                 contenders[name].state = "missing"
                 continue
             self.functions[name] = made.to(options.device) if isinstance(made, torch.nn.Module) else made
+        self.result.kernels = kernels_of(self.functions[OURS], self.given)
+        if self.result.kernels:
+            contenders[DEFINITION] = Contender("agrees")
 
     def step(self, function: Function) -> tuple[Tensor, Tensor]:
         return checks.step(function, self.given)
@@ -143,10 +164,12 @@ class _Run:
         ours: Any = self.functions[OURS]
         self._seeded(ours)  # what is made at the first call
         for name, function in self.functions.items():
-            share = self.case.peers[name].share if name != OURS else None
+            share = self.case.peers[name].share if name in self.case.peers else None
             if share:
                 self._seeded(function)
                 share(ours, function)
+        if self.result.kernels:
+            self.functions[DEFINITION] = ByDefinition(copy.deepcopy(ours))
         torch.manual_seed(0)
         self.truth = truth = checks.exact(ours, self.given)
         for name, function in list(self.functions.items()):
@@ -182,8 +205,13 @@ class _Run:
         pred = self.given.pred
         for name, function in self.functions.items():
             contender = self.result.contenders[name]
-            contender.saved = checks.saved_bytes(function, self.given) / (pred.numel() * pred.element_size())
-            contender.syncs = checks.syncs(function, self.given)
+            saved, peak = memory(function, self.given)
+            contender.saved, contender.peak = (
+                number / (pred.numel() * pred.element_size()) for number in (saved, peak)
+            )
+            if name == DEFINITION:
+                continue
+            contender.syncs = checks.syncs(partial(built, self.case, name), self.given)
             if not graphs:
                 continue
             try:
@@ -197,12 +225,17 @@ class _Run:
         """Compile ours and the fastest peers, and hold what comes out against float64."""
         # a state has moved on since then, and compiled code draws other numbers
         drawn = any(peer.share for peer in self.case.peers.values())
-        for name in [OURS, *self._fastest()]:
+        for name in [OURS, *([DEFINITION] if self.result.kernels else []), *self._fastest()]:
             contender = self.result.contenders[name]
             if contender.breaks:
                 continue
             contender.compiled_note = ""
-            compiled = torch.compile(called(self.functions[name]), fullgraph=True)
+            function: Any = self.functions[name]
+            compiled: Function
+            if name == DEFINITION:  # the compiler sees the loss, and the context manager stays around it
+                compiled = ByDefinition(torch.compile(called(function.loss), fullgraph=True))
+            else:
+                compiled = torch.compile(called(function), fullgraph=True)
             try:
                 for _ in range(SETTLE):
                     self.step(compiled)
@@ -218,7 +251,7 @@ class _Run:
     def _fastest(self) -> list[str]:
         """The peers to compile: those that agree, or else the variants, by their eager time."""
         contenders = self.result.contenders
-        timed = [name for name in self.functions if name != OURS and contenders[name].state != "disagrees"]
+        timed = [name for name in self.functions if name in self.case.peers and contenders[name].state != "disagrees"]
         found = [name for name in timed if contenders[name].state == "agrees"] or timed
         times = {name: time.median for name in found if (time := contenders[name].eager_ms)}
         best = min(times.values(), default=0)

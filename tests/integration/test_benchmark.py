@@ -12,10 +12,12 @@ from torch import Tensor
 
 from bench import checks, page, timing
 from bench.__main__ import PAGES, RESULTS, arguments, chosen
+from bench.accelerator.counting import Figures
+from bench.accelerator.table import CaseCount, Implementation, Table
 from bench.case import Inputs
 from bench.cases import CASES
 from bench.peers import ALSO_NEEDED, WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES, Missing, load
-from bench.results import OURS, CaseResult, Contender, Report
+from bench.results import DEFINITION, OURS, CaseResult, Contender, Report
 from bench.run import facts_needed, share_facts
 from bench.stats import Spread, geometric_mean, paired, spread, standing
 from bench.tables import table
@@ -127,33 +129,31 @@ def test_agreement(given: Inputs) -> None:
         assert not checks.agrees(checks.distance((found[0], found[1] * wrong), truth))
 
 
-class _Keeps(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, hidden: Tensor) -> Tensor:
-        ctx.save_for_backward(x, x[1:], x.flatten() > 0)
-        ctx.hidden = {"list": [hidden]}
-        return x.sum()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return grad.expand(4, 3), None
-
-
-def test_saved_bytes_are_of_storages_and_of_attributes(given: Inputs) -> None:
-    hidden = torch.zeros(5)
-    apply: Callable[..., Tensor] = _Keeps.apply
-    # 12 floats once, however many views; a bool of each; and what is kept past the hooks
-    assert checks.saved_bytes(lambda pred, target: apply(pred, hidden), given) == 12 * 4 + 12 + 5 * 4
-    assert checks.saved_bytes(scaled, given) == 12 * 4  # the target: pred is not needed for the gradient in pred
-
-
 def test_syncs(given: Inputs) -> None:
     def waits(pred: Tensor, target: Tensor) -> Tensor:
         pred.detach().numpy()
         return pred[target > 0].sum() * float(target.sum().item())
 
-    assert checks.syncs(scaled, given) == 0
-    assert checks.syncs(waits, given) == 4  # the backward of a mask counts too
+    assert checks.syncs(lambda: scaled, given) == 0
+    assert checks.syncs(lambda: waits, given) == 4  # the backward of a mask counts too
+
+
+def test_what_runs_on_meta_waits_for_nothing(given: Inputs) -> None:
+    class Looks(torch.nn.Module):
+        """Looks at values where they are in the CPU's memory."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+            if pred.is_cpu:
+                assert pred.detach().abs().sum().item() >= 0
+            return (pred * self.scale * target).sum()
+
+    assert checks.on_meta(Looks, given)
+    assert checks.syncs(Looks, given) == 0
+    assert not checks.on_meta(lambda: lambda pred, target: pred.sum() * pred.sum().item(), given)
 
 
 def test_other_batch_sizes() -> None:
@@ -207,8 +207,8 @@ def report() -> Report:
     for name, ms in (("ce_4x19x256", 1.0), ("ce_256x1000", 4.0)):
         case = CaseResult(name, "losses-cls", {"type": "CrossEntropyLoss"}, [4, 19], False, floor_ms=Spread(1, 1, 1))
         case.contenders = {
-            OURS: contender(ms, 1.0, saved=1.0, syncs=0),
-            "torch": contender(2.0, ms / 2.0, saved=2.0, syncs=3),
+            OURS: contender(ms, 1.0, saved=1.0, peak=1.25, syncs=0),
+            "torch": contender(2.0, ms / 2.0, saved=2.0, peak=3.0, syncs=3),
             "quick": Contender("variant", "computes less", eager_ms=Spread(0.1, 0.1, 0.1)),
             "wrong": Contender("disagrees", value_error=0.5, gradient_error=0.25, eager_ms=Spread(0.1, 0.1, 0.1)),
             "absent": Contender("missing"),
@@ -216,6 +216,7 @@ def report() -> Report:
         case.over_floor = Spread(ms, ms, ms)
         cases.append(case)
     first = cases[0].contenders
+    cases[0].kernels, first[DEFINITION] = ["losses_cls.cross_entropy"], contender(1.5, 0.5)
     first[OURS].breaks, first[OURS].recompilations, first["torch"].breaks = 0, 0, 2
     metadata = {
         "date": "2030-01-02",
@@ -231,7 +232,7 @@ def report() -> Report:
     return Report(metadata, cases)
 
 
-def test_the_fastest_peer_is_one_that_agrees(report: Report) -> None:
+def test_the_fastest_peer_is_one_that_agrees_and_not_the_definition(report: Report) -> None:
     assert report.cases[0].fastest() == "torch"
     assert report.cases[0].fastest(compiled=True) is None
 
@@ -248,12 +249,27 @@ def test_a_report_is_read_as_it_was_written(report: Report, tmp_path: Path) -> N
     assert Report.read(tmp_path / "new" / "report.json") == report
 
 
-def test_page(report: Report) -> None:
-    text = page.render(report)
+@pytest.fixture
+def counted() -> Table:
+    def one(moved: int, peak: int) -> Implementation:
+        figures = Figures(kernels=2, bytes=moved, seconds=1e-5, saved=0, peak=peak, pred=100)
+        return Implementation("agrees", figures={"float32": figures, "bfloat16 large": figures})
+
+    implementations = {OURS: one(500, 125), DEFINITION: one(1000, 500), "torch": one(800, 300)}
+    name = "ce_4x19x256"
+    return Table({}, {name: CaseCount(name, "losses-cls", 1.5, {}, implementations)})
+
+
+def test_page(report: Report, counted: Table) -> None:
+    text = page.render(report, counted)
     assert "| `ce_4x19x256` | 1 | torch | 2 | 0.50 (0.50–0.50) | 1 |" in text
-    assert "| `ce_4x19x256` | 1 / 2 | 0 / 2 | 0 / – | 0 / 3 |" in text
-    assert "fastest peer, **slower**: `ce_256x1000` 2.00" in text
-    assert "| eager: this library / fastest peer | 1.00 | 1.00 | 1 | 0 | 1 |" in text
+    assert "| `ce_4x19x256` | 1 / 2 | 1.25 / 3 | 0 / 2 | 0 / – | 0 / 3 |" in text
+    assert "fastest other library, **slower**: `ce_256x1000` 2.00" in text
+    assert "| eager: this library / fastest other library | 1.00 | 1.00 | 1 | 0 | 1 |" in text
+    assert "| this library, eager: kernel / definition | 0.50 | 0.50 | 1 | 0 | 0 |" in text
+    worth = "| `ce_4x19x256` | `losses_cls.cross_entropy` | 1 | 1.5 | 0.50 (0.50–0.50) | – | – | – | 0.50 | 0.25 |"
+    assert worth in text
+    assert "### Accelerator cost: losses-cls" in text
     assert "| `ce_4x19x256` | quick | computes less | 0.1 | – |" in text
     assert "- `ce_4x19x256`, wrong: does not agree (value 5e-01, gradient 2e-01)" in text
     assert "2 comparisons skipped: absent" in text
@@ -292,4 +308,5 @@ def test_numbers_of_the_readme_are_those_of_the_pages(root: Path) -> None:
 
 
 def test_the_page_is_that_of_the_numbers() -> None:
-    assert page.render(Report.read(RESULTS / "benchmark.json")) == (PAGES / "benchmark.md").read_text()
+    counted = Table.read(RESULTS / "accelerator.json")
+    assert page.render(Report.read(RESULTS / "benchmark.json"), counted) == (PAGES / "benchmark.md").read_text()

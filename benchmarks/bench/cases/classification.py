@@ -93,7 +93,13 @@ CASES = [
         inputs=inputs.labelled(256, 1000),
         peers={"torch": _torch_ce()},
     ),
-    case("ce_32x10", config={"type": "CrossEntropyLoss"}, inputs=inputs.labelled(32, 10), peers={"torch": _torch_ce()}),
+    case(
+        "ce_32x10",
+        config={"type": "CrossEntropyLoss"},
+        inputs=inputs.labelled(32, 10),
+        peers={"torch": _torch_ce()},
+        grows=(),
+    ),
     case(
         "label_smooth_256x1000",
         config={"type": "LabelSmoothLoss"},
@@ -132,6 +138,7 @@ CASES = [
         config={"type": "BinaryCrossEntropyLoss"},
         inputs=inputs.tags(32, 10, 0.2),
         elementwise=True,
+        grows=(),
         peers={"torch": Peer(nn.BCEWithLogitsLoss)},
     ),
     case(
@@ -146,6 +153,7 @@ CASES = [
         config={"type": "BinaryFocalLoss"},
         inputs=inputs.tags(300, 80, 0.02),
         elementwise=True,
+        grows=(),
         peers=_BINARY_FOCAL,
     ),
     case(

@@ -54,6 +54,7 @@ def _boxes() -> list[Case]:
             inputs=inputs.boxes(n),
             peers=peers,
             elementwise=True,
+            grows=(0,) if name == "200k" else (),
         )
         for loss, peers in _BOXES.items()
         for name, n in sizes.items()
@@ -62,7 +63,14 @@ def _boxes() -> list[Case]:
 
 def _offsets(name: str, loss: str, peers: Mapping[str, Peer]) -> list[Case]:
     return [
-        case(f"{name}_{size}", config={"type": loss}, inputs=inputs.offsets(n), peers=peers, elementwise=True)
+        case(
+            f"{name}_{size}",
+            config={"type": loss},
+            inputs=inputs.offsets(n),
+            peers=peers,
+            elementwise=True,
+            grows=(0,) if size == "200k" else (),
+        )
         for size, n in {"200k": 200_000, "300": 300}.items()
     ]
 

@@ -18,6 +18,8 @@ from bench.case import Case, Function, Inputs, Peer
 from bench.peers import load
 
 case = partial(Case, package="losses-distill")
+_WIDTH = (1,)
+"""More samples would be quadratically more relations, and the gradient of pred not the largest tensor."""
 
 _KD = {
     "torch": Peer(lambda: textbook.kl),
@@ -225,6 +227,7 @@ CASES = [
             "mmrazor": mmrazor("relational_kd", "DistanceWiseRKD", loss_weight=1.0, with_l2_norm=False),
             "torchdistill": torchdistill("RKDLoss", dist_factor=1.0, angle_factor=0.0, **_RKD),
         },
+        grows=_WIDTH,
     ),
     case(
         "rkd_angle_128x512",
@@ -234,12 +237,14 @@ CASES = [
             "mmrazor": mmrazor("relational_kd", "AngleWiseRKD", loss_weight=1.0, with_l2_norm=False),
             "torchdistill": torchdistill("RKDLoss", dist_factor=0.0, angle_factor=1.0, **_RKD),
         },
+        grows=_WIDTH,
     ),
     case(
         "pkt_256x512",
         config={"type": "PKTLoss"},
         inputs=inputs.pair(256, 512),
         peers={"torchdistill": torchdistill("PKTLoss", "m", "output", "m", "output")},
+        grows=_WIDTH,
     ),
     case(
         "crd_memory_64x128_k16384",
@@ -249,12 +254,14 @@ CASES = [
             "torchdistill": Peer(_TorchdistillCRD, share=_share_bank),
             "mmrazor": Peer(_MmrazorCRD, share=_share_bank),
         },
+        grows=(),
     ),
     case(
         "crd_queue_64x128_q16384",
         config={"type": "CRDLoss", "neg_num": _NEGATIVES},
         inputs=inputs.embeddings(64, 128),
         peers={"textbook": Peer(lambda: textbook.QueueContrast(_NEGATIVES, 128), share=_share_queue)},
+        grows=(),
     ),
     case(
         "crd_batch_256x128",
@@ -264,5 +271,6 @@ CASES = [
             "textbook": Peer(lambda: textbook.contrast_in_batch),
             "pytorch-metric-learning": Peer(NTXent),
         },
+        grows=_WIDTH,
     ),
 ]

@@ -12,7 +12,7 @@ from bench import inputs, textbook
 from bench.case import Case, Function, Peer
 from bench.peers import load
 
-case = partial(Case, package="losses-seg")
+case = partial(Case, package="losses-seg", budget=2.5)
 
 
 def _kornia_dice() -> Function:
@@ -28,7 +28,7 @@ def _smp_dice(smooth: float) -> Function:
     return load("segmentation_models_pytorch.losses:DiceLoss")("multiclass", smooth=smooth)  # type: ignore[no-any-return]
 
 
-_MONAI = Peer(partial(_monai_dice, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0))
+MONAI_DICE = Peer(partial(_monai_dice, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0))
 _MMSEG = Peer(
     lambda: load("mmseg.models.losses.dice_loss:DiceLoss")(use_sigmoid=False),
     variant="one ratio over all classes of an image",
@@ -92,7 +92,7 @@ CASES = [
         config={"type": "DiceLoss"},
         inputs=_PIXELS,
         peers={
-            "monai": _MONAI,
+            "monai": MONAI_DICE,
             "textbook": Peer(lambda: textbook.dice),
             "kornia": Peer(_kornia_dice, variant=_FIRST_POWER),
             "smp": Peer(partial(_smp_dice, 1.0), variant=f"{_FIRST_POWER}, sums over the batch"),
@@ -103,7 +103,7 @@ CASES = [
         "dice_2x150x256",
         config={"type": "DiceLoss"},
         inputs=inputs.blobs(2, 150, 256),
-        peers={"monai": _MONAI, "kornia": Peer(_kornia_dice, variant=_FIRST_POWER)},
+        peers={"monai": MONAI_DICE, "kornia": Peer(_kornia_dice, variant=_FIRST_POWER)},
     ),
     case(
         "dice_naive_4x19x256",
@@ -141,12 +141,14 @@ CASES = [
             "smp": Peer(lambda: _smp_lovasz("multiclass")),
             "mmseg": Peer(_mmseg_lovasz),
         },
+        budget=4,
     ),
     case(
         "lovasz_all_image_2x19x256",
         config={"type": "LovaszLoss", "classes": "all", "per_image": True},
         inputs=inputs.blobs(2, 19, 256),
         peers={"kornia": Peer(lambda: load("kornia.losses:lovasz_softmax_loss"))},
+        budget=4,
     ),
     case(
         "lovasz_hinge_4x256",
@@ -157,6 +159,7 @@ CASES = [
             "kornia": Peer(_kornia_lovasz_hinge, variant="per image"),
             "smp": Peer(lambda: _smp_lovasz("binary")),
         },
+        budget=14,
     ),
     case(
         "hd_2x4x256",
@@ -166,12 +169,14 @@ CASES = [
             "monai": Peer(_monai_hausdorff),
             "kornia": Peer(_kornia_hausdorff, variant="erosion instead of distances"),
         },
+        budget=6,
     ),
     case(
         "boundary_2x4x256",
         config={"type": "BoundaryLoss", "classes": "all"},
         inputs=inputs.blobs(2, 4, 256),
         peers={"textbook": Peer(lambda: textbook.boundary)},
+        budget=4,
     ),
     case(
         "ohem_ce_4x19x256_k100k",
@@ -187,5 +192,6 @@ CASES = [
         config={"type": "OHEMBinaryLoss"},
         inputs=inputs.masks(8, 512),
         peers={"textbook": Peer(lambda: textbook.ohem_binary)},
+        budget=6,
     ),
 ]
