@@ -185,27 +185,17 @@ def _kd(id="", **options):
     return _case("KnowledgeDistillationLoss", oracles.kd, KD, id, **options)
 
 
-def _features(loss, oracle, saved):
-    """The three elementwise losses have one list of parameters."""
-    bounds = dict(zip(("plain", "normalized"), saved, strict=True))
-    shared = {"edges": MAP_EDGES, "saved": bounds["plain"]}
+def _features(loss, oracle):
+    """The three elementwise losses have one list of parameters. Saved for backward: pred and target."""
+    shared = {"edges": MAP_EDGES, "saved": 2.0, "peak": 1.5}
     return [
         _case(loss, oracle, {**shared, "make": features(*MAP)}),
         _case(loss, oracle, {**shared, "make": features(*TOKENS)}, "tokens", edges={}),
         _case(loss, oracle, {**shared, "make": features(*VECTOR)}, "vectors", edges={}),
         _case(loss, oracle, {**shared, "make": features(5, 2, 2, 3)}, "volumes", edges={}),
-        _case(
-            loss, oracle, {**shared, "make": features(*MAP)}, "normalize", normalize=True, saved=bounds["normalized"]
-        ),
-        _case(
-            loss,
-            oracle,
-            {**shared, "make": features(*TOKENS)},
-            "normalize tokens",
-            normalize=True,
-            saved=None,
-            edges={},
-        ),
+        _case(loss, oracle, {**shared, "make": features(*MAP)}, "normalize", normalize=True),
+        _case(loss, oracle, {**shared, "make": features(*TOKENS)}, "normalize tokens", normalize=True, edges={}),
+        _case(loss, oracle, {**shared, "make": features(*VECTOR)}, "normalize vectors", normalize=True, edges={}),
         _case(
             loss,
             oracle,
@@ -295,9 +285,9 @@ CASES = [
             ("tokens", logits(5, last=True), {"class_dim": -1, "temperature": 2.0}),
         )
     ),
-    *_features("FeatureMSELoss", oracles.feature(2), (2.0, 2.4)),
-    *_features("FeatureL1Loss", oracles.feature(1), (1.0, 2.4)),
-    *_features("FeatureCosineLoss", oracles.feature_cosine, (2.4, 2.4)),
+    *_features("FeatureMSELoss", oracles.feature(2)),
+    *_features("FeatureL1Loss", oracles.feature(1)),
+    *_features("FeatureCosineLoss", oracles.feature_cosine),
     *(
         _case("AttentionLoss", oracles.attention, {"make": make, "edges": edges}, id, **options)
         for id, make, edges, options in (
@@ -314,7 +304,8 @@ CASES = [
                 {"normalize": False, "p": 3, "logits": False},
             ),  # 6e4³ is beyond half precision
             ("tokens", features(7, 3, teacher=(3, 5)), {}, {}),
-            ("stages", stages, {}, {"mode": "paper"}),
+            ("stages", stages, {}, {}),
+            ("stages paper", stages, {}, {"mode": "paper"}),
         )
     ),
     _case(

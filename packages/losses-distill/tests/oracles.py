@@ -127,16 +127,20 @@ def feature_cosine(pred, target, normalize=False, student_channels=None, teacher
 
 
 def attention(pred, target, p=2, normalize=True, mode="code", resize="min"):
+    """Of each location, or of each sample for mode "paper" and for stages."""
     stages = zip(pred, target, strict=True) if isinstance(pred, list | tuple) else [(pred, target)]
-    total = 0.0
+    values = []
     for s, t in stages:
         maps = []
         for x in _matched(s, t, resize):
-            q = (np.abs(x) ** p).mean(_channels(x)).reshape(len(x), -1)
-            maps.append(q / np.sqrt((q * q).sum(1, keepdims=True)) if normalize else q)
+            q = (np.abs(x) ** p).mean(_channels(x))
+            length = np.sqrt((q * q).sum(tuple(range(1, q.ndim)), keepdims=True))
+            maps.append(q / length if normalize else q)
         d = np.abs(maps[0] - maps[1])
-        total = total + ((d**2).mean(1) if mode == "code" else (d**p).sum(1) ** (1 / p))
-    return total, 1.0
+        values.append(d**2 if mode == "code" else (d**p).reshape(len(d), -1).sum(1) ** (1 / p))
+    if not isinstance(pred, list | tuple):
+        return values[0], 1.0
+    return sum(v.reshape(len(v), -1).mean(1) for v in values), 1.0
 
 
 def mgd(

@@ -104,6 +104,16 @@ def test_shapes():
         loss(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4))
     with pytest.raises(InputError, match="weight of shape"):
         loss(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 4, 4), weight=torch.ones(2, 4, 4))
+    for length in (1, 3):
+        with pytest.raises(InputError, match=r"expected weight of shape \(2,\)"):
+            loss(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 4, 4), weight=torch.ones(length))
+    with pytest.raises(InputError, match="MGDLoss: expected weight as a tensor"):
+        loss(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 4, 4), weight=2.0)
+    for wrong in (torch.zeros(()), torch.zeros(2)):
+        with pytest.raises(InputError, match=r"\(N, C, H, W\)"):
+            loss(wrong, wrong)
+        with pytest.raises(InputError, match=r"\(N, C, H, W\)"):
+            mgd_loss(wrong, wrong)
     with pytest.raises(ConfigError, match="teacher_channels"):
         MGDLoss(student_channels=3)
     with pytest.raises(ConfigError, match="mask_mode"):
@@ -130,16 +140,16 @@ def test_a_sample_of_weight_zero_cannot_poison_the_parameters(side):
     torch.testing.assert_close(value, 2 * loss(student, teacher))
 
 
-def test_keeps_no_more_than_it_must():
+def test_saves_no_more_than_it_must():
     from losses_testkit.runs import saved_floats
 
     student, teacher = pair(2, 16, 16, 16)
     loss = build(16, 16)
-    parameters = {p.untyped_storage().data_ptr() for p in loss.parameters()}
+    given = {t.untyped_storage().data_ptr() for t in (student, teacher, *loss.parameters())}
     with saved_floats() as saved:
         loss(student, teacher)
-    kept = sum(size for address, size in saved.items() if address not in parameters)
-    # the masked features, the hidden layer, the difference, and the mask itself
+    kept = sum(size for address, size in saved.items() if address not in given)
+    # the masked features, the hidden layer, the generated features, and the mask itself
     assert kept <= 3.05 * student.nbytes
 
 
