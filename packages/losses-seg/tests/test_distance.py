@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from losses_core.errors import InputError
-from losses_core.utils import host
-from losses_seg import _distance
+from losses_seg import _edt, _ops
+from losses_seg._distance import steps_of
 from losses_seg.functional import distance_transform
 
 
@@ -71,21 +71,22 @@ def test_equals_scipy(name, spacing):
     np.testing.assert_allclose(distance_transform(mask, spacing=steps).numpy(), expected, atol=1e-4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("name", [name for name in MASKS if name != "long line"])
-def test_the_path_without_loops_equals_scipy(name, monkeypatch):
-    """It is the one of other devices, of ``torch.func`` and of compiled code."""
-    monkeypatch.setattr(host, "on_host", lambda *_: False)
-    monkeypatch.setattr(_distance, "_lower_", None)
-    monkeypatch.setattr(_distance, "_CUBE", 1 << 20)  # several parts
+def test_without_reading_values_it_equals_scipy(name, spacing, monkeypatch):
+    """As on accelerators."""
+    monkeypatch.setattr(_edt, "_CANDIDATES", 1 << 16)  # several parts
     mask = MASKS[name]
-    np.testing.assert_allclose(distance_transform(mask).numpy(), by_scipy(mask), atol=1e-4, rtol=1e-6)
+    steps = SPACINGS[spacing](mask.ndim - 1)
+    found = _edt.squared_distance_without_sync(~mask, steps_of(steps, mask.ndim - 1), torch.float32).sqrt()
+    np.testing.assert_allclose(found.numpy(), by_scipy(mask, steps), atol=1e-4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loop", ["_by_site", "_by_offset_", "_between"])
 def test_every_loop_is_used_and_alone_is_right(loop, monkeypatch):
     used = []
-    original = getattr(_distance, loop)
-    monkeypatch.setattr(_distance, loop, lambda *args: used.append(loop) or original(*args))
+    original = getattr(_edt, loop)
+    monkeypatch.setattr(_edt, loop, lambda *args: used.append(loop) or original(*args))
     for mask in MASKS.values():
         distance_transform(mask)
     assert used
@@ -98,8 +99,10 @@ def test_compiled():
 
 
 def test_squares_of_whole_numbers_are_exact():
-    squared = _distance.squared_distance(~MASKS["far from a disc"])
+    source = ~MASKS["far from a disc"]
+    squared = _ops.squared_distance(source, [1.0, 1.0], torch.float32)
     assert torch.equal(squared, squared.round())
+    assert torch.equal(squared, _edt.squared_distance_without_sync(source, [1.0, 1.0], torch.float32))
 
 
 @settings(max_examples=60, deadline=None)

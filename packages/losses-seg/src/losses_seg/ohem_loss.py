@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks, host
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.precision import full_precision
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_core.utils.value_checks import check_probabilities
 from losses_core.utils.weight_reduce import Reduction
-from losses_seg._activation import log_probabilities
-from losses_seg._mining import HardBinary, HardLabels, Rule, hardest, kept, rule
-from losses_seg._mining_host import HardPixels, hard_binary, hard_labels, traced_binary, traced_labels
-from losses_seg._ranks import Ranks
-from losses_seg._targets import hide, over, read_form, read_target
+from losses_seg._mining import check_rule, hard_limit
+from losses_seg._pixels import (
+    pixel_binary_cross_entropy,
+    pixel_cross_entropy,
+)
+from losses_seg._sync import SyncGroup
+from losses_seg._targets import ignored_mask, is_labels, masked, prepare_target
 
 
-@full_precision
+def _prepare_classes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Labels (N,*S), 0 where ignored, or probabilities (N,C,*S); ``ignored`` says what is ignored."""
+    check_rule(options["thresh"], options["min_kept"])
+    checks.floating(checks.tensor("pred", pred))
+    if pred.ndim < 2 or pred.shape[1] < 2:
+        raise InputError(
+            f"expected pred of shape (N, C, *S) with two or more classes; got {tuple(pred.shape)}. "
+            "One channel goes to OHEMBinaryLoss."
+        )
+    n, _, *spatial = pred.shape
+    shapes = (n, *spatial), (n, 1, *spatial), tuple(pred.shape)
+    checks.shape("target", checks.tensor("target", target), *shapes, reference=f"pred {tuple(pred.shape)}")
+    rows = pred.ndim == 2  # (N,C) is one pixel per sample
+    volume, target = (pred.unsqueeze(-1), target.unsqueeze(-1)) if rows else (pred, target)
+    target, ignore_index, _ = prepare_target(volume, target, options["ignore_index"], "softmax")
+    ignored = ignored_mask(volume, target, ignore_index, "softmax")
+    ignored = None if ignored is None else ignored.squeeze(1)
+    if rows:
+        target, ignored = target.squeeze(-1), None if ignored is None else ignored.squeeze(-1)
+    if options["ignored"] is not None:
+        ignored = options["ignored"] if ignored is None else ignored | options["ignored"]
+    if is_labels(pred, target):
+        target = masked(target, ignored)
+    return pred, target, {**options, "ignored": ignored}
+
+
+@definition(layout="classes", prepare=_prepare_classes, cast=False)
 def ohem_cross_entropy_loss(
     pred: Tensor,
     target: Tensor,
     *,
     thresh: float | None = 0.7,
     min_kept: int | float = 100000,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     class_weight: Tensor | None = None,
-    skip: Tensor | None = None,
-    ranks: Ranks | None = None,
+    ignored: Tensor | None = None,
+    group: SyncGroup | None = None,
 ) -> Unreduced:
     """Cross-entropy of the hard pixels, unreduced: see `OHEMCrossEntropyLoss`.
 
@@ -39,76 +67,51 @@ def ohem_cross_entropy_loss(
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S), or probabilities (N,C,*S).
         thresh: a pixel is hard whose true class has a probability below it, in (0,1]; None: the hardest alone.
-        min_kept: keep the hardest K if fewer are hard: K itself ≥ 1, or their part in (0,1].
-        ignore_index: label whose pixels are left out.
-        class_weight: (C,); mining looks at the loss without it.
-        skip: bool (N,*S), true where a pixel is left out as well.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        min_kept: keep the hardest K if fewer are hard: K itself ≥ 1, or a share of the pixels in (0,1].
+        ignore_index: label of the ignored pixels; None: nothing is ignored.
+        class_weight: (C,); mining uses the loss without it.
+        ignored: bool (N,*S), true at further pixels to ignore.
+        group: the processes that hold the batch together (set by the class under ``sync_dist``).
 
     Returns:
         (N,*S), 0 where not kept; as normalizer, the weight of the label where kept.
     """
-    found = _hard_labels(pred, target, rule(thresh, min_kept, ranks), ignore_index, class_weight, skip)
-    return found if isinstance(found, Unreduced) else found.unreduced()
+    soft_weight = None if is_labels(pred, target) else class_weight
+    value = pixel_cross_entropy(pred, target, class_weight=soft_weight, ignored=ignored)
+    loss = value.detach()
+    if soft_weight is not None:
+        loss = pixel_cross_entropy(pred.detach(), target.detach(), ignored=ignored)
+    hard = loss >= hard_limit(loss, thresh, min_kept, group)
+    if class_weight is None or soft_weight is not None:
+        return Unreduced(value * hard, hard)
+    share = class_weight[target.long()] * hard
+    return Unreduced(value * share, share)
 
 
-def _hard_labels(
-    pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, class_weight: Tensor | None, skip: Tensor | None
-) -> Unreduced | HardPixels:
-    if pred.ndim < 2 or pred.shape[1] < 2:
-        raise InputError(
-            f"expected pred of shape (N, C, *S) with two or more classes; got {tuple(pred.shape)}. "
-            "One channel goes to OHEMBinaryLoss."
-        )
-    if pred.ndim > 2:
-        return _of_pixels(pred, target, rules, ignore_index, class_weight, skip)
-    n = pred.shape[0]
-    shapes = (n,), (n, 1), tuple(pred.shape)
-    checks.shape("target", checks.tensor("target", target), *shapes, reference=f"pred {tuple(pred.shape)}")
-    skip = None if skip is None else skip.unsqueeze(-1)
-    target = target if target.shape == (n, 1) else target.unsqueeze(-1)
-    found = _of_pixels(pred.unsqueeze(-1), target, rules, ignore_index, class_weight, skip)
-    value, normalizer, _ = found if isinstance(found, Unreduced) else found.unreduced()
-    return Unreduced(value.squeeze(-1), None if normalizer is None else normalizer.squeeze(-1))
+def _prepare_binary(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Both without a single channel; elements that ``ignored`` names hold ``ignore_index`` as well."""
+    check_rule(options["thresh"], options["min_kept"])
+    shape = binary_shape(pred)
+    target = checks.tensor("target", target)
+    checks.shape("target", target, tuple(pred.shape), shape, reference=f"pred {tuple(pred.shape)}")
+    pred, target = pred.reshape(shape), target.reshape(shape)
+    ignore_index = check_probabilities(target, options["ignore_index"])
+    if options["ignored"] is not None:
+        ignore_index = -1 if ignore_index is None else ignore_index
+        target = target.to(torch.promote_types(target.dtype, torch.float32)).masked_fill(options["ignored"], ignore_index)
+    return pred, target, {**options, "ignore_index": ignore_index, "ignored": None}
 
 
-def _of_pixels(
-    pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, class_weight: Tensor | None, skip: Tensor | None
-) -> Unreduced | HardPixels:
-    values, index = read_form(pred, target)
-    if index and rules.ranks is None and pred.numel() and host.on_host(pred, values):
-        return HardPixels(pred, hard_labels(pred, values, skip, class_weight, ignore_index, rules))
-    if index and rules.ranks is None and host.compiling_for_host(pred, values):
-        return traced_labels(pred, values, skip, class_weight, ignore_index, rules)
-    goal = read_target(pred, target, ignore_index, "softmax")
-    left_out = goal.ignored
-    if skip is not None:
-        left_out = skip.unsqueeze(1) if left_out is None else left_out | skip.unsqueeze(1)
-    log_p = log_probabilities(pred, left_out)
-    if goal.index:
-        value, normalizer, _ = HardLabels.apply(log_p, goal.values, skip, class_weight, ignore_index, rules)
-        return Unreduced(value, normalizer)
-    q = hide(goal.values.to(pred.dtype), left_out)
-    # 0 · log 0 is 0: a class that a logit of -inf rules out costs nothing where it has no probability
-    terms = -(q * log_p).masked_fill(q == 0, 0)
-    loss = terms.detach().sum(1)
-    valid = torch.ones_like(loss, dtype=torch.bool) if left_out is None else ~left_out.squeeze(1)
-    hard = kept(loss, valid, hardest(loss, valid, rules), rules.floor)
-    if class_weight is not None:
-        terms = terms * over(class_weight.unsqueeze(0), pred)
-    return Unreduced(terms.sum(1).where(hard, 0), hard)
-
-
-@full_precision
+@definition(layout="elements", prepare=_prepare_binary, cast=False)
 def ohem_binary_loss(
     pred: Tensor,
     target: Tensor,
     *,
     thresh: float | None = 0.7,
     min_kept: int | float = 100000,
-    ignore_index: int = 255,
-    skip: Tensor | None = None,
-    ranks: Ranks | None = None,
+    ignore_index: int | None = 255,
+    ignored: Tensor | None = None,
+    group: SyncGroup | None = None,
 ) -> Unreduced:
     """Binary cross-entropy of the hard elements, unreduced: see `OHEMBinaryLoss`.
 
@@ -116,43 +119,40 @@ def ohem_binary_loss(
         pred: logits (N,1,*S), (N,*S), or (N,C,*S) of several labels.
         target: 0, 1 or ``ignore_index``, or soft, of the shape of ``pred``; (N,*S) for ``pred`` (N,1,*S).
         thresh: an element is hard whose true class has a probability below it, in (0,1]; None: the hardest alone.
-        min_kept: keep the hardest K if fewer are hard: K itself ≥ 1, or their part in (0,1].
-        ignore_index: value whose elements are left out.
-        skip: bool of the shape of the result, true where an element is left out as well.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        min_kept: keep the hardest K if fewer are hard: K itself ≥ 1, or a share of the elements in (0,1].
+        ignore_index: value of the ignored elements; None: nothing is ignored.
+        ignored: bool of the shape of the result, true at further elements to ignore.
+        group: the processes that hold the batch together (set by the class under ``sync_dist``).
 
     Returns:
         (N,*S), or (N,C,*S) for several labels, 0 where not kept; as normalizer, whether it is kept.
     """
-    found = _hard_binary(pred, target, rule(thresh, min_kept, ranks), ignore_index, skip)
-    return found if isinstance(found, Unreduced) else found.unreduced()
+    value = pixel_binary_cross_entropy(pred, target, ignore_index=ignore_index)
+    loss = value.detach()
+    hard = loss >= hard_limit(loss, thresh, min_kept, group)
+    return Unreduced(value * hard, hard)
 
 
-def _hard_binary(
-    pred: Tensor, target: Tensor, rules: Rule, ignore_index: int, skip: Tensor | None
-) -> Unreduced | HardPixels:
-    shape = binary_shape(pred)
-    target = checks.tensor("target", target)
-    checks.shape("target", target, tuple(pred.shape), shape, reference=f"pred {tuple(pred.shape)}")
-    pred, target = pred.reshape(shape), target.reshape(shape)
-    if rules.ranks is None and pred.numel() and host.on_host(pred, target):
-        found = hard_binary(pred, target, skip, ignore_index, rules)
-        if found is not None:
-            return HardPixels(pred, found)
-    if rules.ranks is None and host.compiling_for_host(pred, target) and not target.requires_grad:
-        return traced_binary(pred, target, skip, ignore_index, rules)
-    value, hard, _ = HardBinary.apply(pred, target, skip, ignore_index, rules)
-    return Unreduced(value, hard)
-
-
-def binary_shape(pred: Tensor) -> tuple[int, ...]:
+def binary_shape(pred: Any) -> tuple[int, ...]:
     """The shape of the loss: that of ``pred`` without a single channel."""
+    checks.floating(checks.tensor("pred", pred))
+    if pred.ndim < 2:
+        raise InputError(f"expected pred of shape (N, 1, *S), (N, *S) or (N, C, *S); got {tuple(pred.shape)}.")
     n, *rest = pred.shape
     return (n, *rest[1:]) if rest[:1] == [1] else (n, *rest)
 
 
-class _Mining(BaseLoss):
-    """What both losses share: parameters, and pixels of weight zero, which are not mined."""
+class _Weighted(NamedTuple):
+    """A target, and the sample weight of the call."""
+
+    target: Any
+    weight: Any
+
+
+class _HardPixelLoss(BaseLoss):
+    """Parameters of mining; pixels of weight zero are not mined."""
+
+    internal_options = ("ignored", "group")
 
     def __init__(
         self, thresh: float | None, min_kept: int | float, ignore_index: int, **options: Unpack[LossOptions]
@@ -166,23 +166,21 @@ class _Mining(BaseLoss):
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
 
     def _evaluate(self, pred: Any, target: Any, weight: Tensor | None = None, *args: Any, **kwargs: Any) -> Reduction:
-        # a pixel of weight zero must not decide which others are kept, so the weight travels on with the target
-        given = target if weight is None else (target, weight)
+        # a pixel of weight zero must not decide which others are kept, so `_arguments` needs the weight
+        given = target if weight is None else _Weighted(target, weight)
         return super()._evaluate(pred, given, weight, *args, **kwargs)
 
-    def _rule(self) -> Rule:
-        return rule(self.thresh, self.min_kept, Ranks(self.process_group) if self._synchronises() else None)
-
-    def _split(self, pred: Tensor, target: Any) -> tuple[Tensor, Tensor | None]:
-        """The target, and where the weight is zero, of the shape of the loss."""
-        if not isinstance(target, tuple):
-            return target, None
-        target, weight = target
-        return target, self._map_weight(weight, pred, target) == 0
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        ignored = None
+        if isinstance(target, _Weighted):
+            target, weight = target
+            ignored = self._map_weight(checks.tensor("weight", weight), checks.tensor("pred", pred), target) == 0
+        group = SyncGroup(self.process_group) if self._synchronises() else None
+        return pred, target, {**options, "ignored": ignored, "group": group}
 
 
-class OHEMCrossEntropyLoss(_Mining):
-    r"""Cross-entropy of the hard pixels: those whose true class is not likely yet, and at least K of them.
+class OHEMCrossEntropyLoss(_HardPixelLoss):
+    r"""Cross-entropy of the hard pixels: those whose true class has a low probability, and at least K of them.
 
     .. math::
         l_i = -\log p_{y_i}, \qquad
@@ -191,15 +189,16 @@ class OHEMCrossEntropyLoss(_Mining):
 
     with :math:`l_{(K)}` the K-th largest loss of the batch, ties kept.
 
-    Use when: few hard pixels drown in many easy ones: street scenes, thin structures.
+    Use when: few hard pixels are lost among many easy ones: street scenes, thin structures.
 
     Args:
-        thresh: t, the probability of the true class below which a pixel is hard, in (0,1]; None: the K hardest alone.
-            Default: 0.7.
-        min_kept: K, an int ≥ 1, or a float in (0,1] for that part of the pixels that are not ignored. With fewer than K
-            pixels in a call nothing is mined. Default: 100000.
-        ignore_index: label whose pixels are left out and get no gradient. Default: 255. May also be given per call.
-        class_weight: list or tensor of C weights ≥ 0; mining looks at the loss without it. Default: none.
+        thresh: t, the probability of the true class below which a pixel is hard, in (0,1]; 1: every pixel is; None: the
+            K hardest alone. Default: 0.7.
+        min_kept: K, an int ≥ 1, or a float in (0,1] for that share of the pixels that are not ignored. With fewer than
+            K pixels in a call nothing is mined. Default: 100000.
+        ignore_index: label of the pixels that are ignored and get no gradient. Default: 255. May also be given per
+            call, also as None: nothing is ignored.
+        class_weight: list or tensor of C weights ≥ 0; mining uses the loss without it. Default: none.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -211,9 +210,9 @@ class OHEMCrossEntropyLoss(_Mining):
         0-d for ``mean`` (the denominator of cross-entropy over the kept pixels) and ``sum``, (N,*S) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit.
+        InputError: a shape or a dtype that does not fit; on the CPU, a label outside [0,C) that is not
+            ``ignore_index``.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -232,6 +231,7 @@ class OHEMCrossEntropyLoss(_Mining):
 
     example = examples.PIXELS
     class_axis = 1
+    function = ohem_cross_entropy_loss
 
     def __init__(
         self,
@@ -245,20 +245,15 @@ class OHEMCrossEntropyLoss(_Mining):
         self._set_vector("class_weight", class_weight)
 
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Any) -> Tensor:
-        n, _, *spatial = pred.shape
+        n, *spatial = pred.shape[:1] + pred.shape[2:]
         checks.shape("weight", weight, (n,), (n, *spatial), (n, 1, *spatial), reference=f"pred {tuple(pred.shape)}")
         if weight.shape == (n,):
             return weight.reshape(n, *(1 for _ in spatial)).expand(n, *spatial)
         return weight.reshape(n, *spatial)
 
-    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced | Deferred:
-        target, skip = self._split(pred, target)
-        weight = self._vector("class_weight", pred, pred.shape[1])
-        return _hard_labels(pred, target, self._rule(), ignore_index, weight, skip)
 
-
-class OHEMBinaryLoss(_Mining):
-    r"""Binary cross-entropy of the hard elements: those whose truth is not likely yet, and at least K of them.
+class OHEMBinaryLoss(_HardPixelLoss):
+    r"""Binary cross-entropy of the hard elements: those whose true class is unlikely, and at least K of them.
 
     .. math::
         l_i = -\left[ y_i \log \sigma(x_i) + (1-y_i) \log(1-\sigma(x_i)) \right], \qquad
@@ -269,11 +264,12 @@ class OHEMBinaryLoss(_Mining):
     Use when: one structure against the rest, or several labels per pixel, with few hard pixels among many easy ones.
 
     Args:
-        thresh: t, the probability of the truth below which an element is hard, in (0,1]; None: the K hardest alone.
-            Default: 0.7.
-        min_kept: K, an int ≥ 1, or a float in (0,1] for that part of the elements that are not ignored. With fewer than
-            K elements in a call nothing is mined. Default: 100000.
-        ignore_index: value whose elements are left out and get no gradient. Default: 255. May also be given per call.
+        thresh: t, the probability of the true class below which an element is hard, in (0,1]; 1: every element is;
+            None: the K hardest alone. Default: 0.7.
+        min_kept: K, an int ≥ 1, or a float in (0,1] for that share of the elements that are not ignored. With fewer
+            than K elements in a call nothing is mined. Default: 100000.
+        ignore_index: value of the elements that are ignored and get no gradient. Default: 255. May also be given per
+            call, also as None: nothing is ignored.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -285,7 +281,7 @@ class OHEMBinaryLoss(_Mining):
         0-d for ``mean`` (over the kept elements) and ``sum``; for ``none`` (N,*S), or (N,C,*S) for several labels.
 
     Raises:
-        InputError: a shape that does not fit.
+        InputError: a shape that does not fit; on the CPU, a target outside [0,1] that is not ``ignore_index``.
         ConfigError: an option outside its range.
 
     Example:
@@ -303,6 +299,7 @@ class OHEMBinaryLoss(_Mining):
     """
 
     example = examples.MASKS
+    function = ohem_binary_loss
 
     def __init__(
         self,
@@ -323,10 +320,3 @@ class OHEMBinaryLoss(_Mining):
         if weight.shape == (n,):
             return weight.reshape(n, *(1 for _ in rest)).expand(shape)
         return weight.unsqueeze(1).expand(shape)
-
-    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor:
-        return weight.reshape(pred.shape)
-
-    def _forward(self, pred: Tensor, target: Any, *, ignore_index: int) -> Unreduced | Deferred:
-        target, skip = self._split(pred, target)
-        return _hard_binary(pred, target, self._rule(), ignore_index, skip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
@@ -10,35 +11,69 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks, host
-from losses_core.utils.autograd import Function
-from losses_core.utils.precision import full_precision
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_seg import _ops
 from losses_seg._activation import probabilities
-from losses_seg._distance import is_spacing, squared_field
+from losses_seg._distance import is_spacing, steps_of
+from losses_seg._pixels import pixel_cross_entropy
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
-    Target,
-    has_pixels,
+    class_mask,
+    ignored_mask,
     image_weight,
-    included,
-    is_class,
-    over,
-    read_target,
-    safe_labels,
+    is_labels,
+    masked,
+    prepare_target,
+    selected_classes,
 )
 
 PredMask = Literal["argmax", "threshold"]
 PRED_MASKS: tuple[PredMask, ...] = ("argmax", "threshold")
 
 
-@full_precision
+@definition(layout="classes", rows=("ignored",))
+def weighted_squared_error(
+    pred: Tensor, target: tuple[Tensor, Tensor], *, ignored: Tensor | None, activation: Activation
+) -> Tensor:
+    """Σ w (p-g)² of each image and class, (N,1,C).
+
+    Args:
+        pred: logits (N,C,*S).
+        target: labels (N,*S) or a dense target (N,C,*S); and w (N,C,*S), 0 where ignored.
+        ignored: bool (N,1,*S) or (N,C,*S); None: nothing is ignored.
+        activation: ``'softmax'``, ``'sigmoid'`` or ``'none'``.
+    """
+    truth, weight = target
+    p = probabilities(pred, ignored, activation)
+    g = class_mask(truth, pred.shape[1]) if is_labels(pred, truth) else truth
+    error = masked(p - g.to(p.dtype), ignored)
+    return (error.square() * weight).flatten(2).sum(2).unsqueeze(1)
+
+
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """A target as `prepare_target` returns it, and one step per axis."""
+    if options["pred_mask"] not in PRED_MASKS:
+        raise InputError(
+            f"pred_mask: expected one of {', '.join(map(repr, PRED_MASKS))}; got {options['pred_mask']!r}."
+        )
+    checks.floating(checks.tensor("pred", pred))
+    target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])
+    if options["target_dist"] is not None:
+        given = checks.tensor("target_dist", options["target_dist"])
+        checks.shape("target_dist", given, tuple(pred.shape), reference="pred")
+    steps = steps_of(options["spacing"], pred.ndim - 2)
+    return pred, target, {**options, "ignore_index": ignore_index, "activation": activation, "spacing": steps}
+
+
+@definition(layout="batch", prepare=_prepare, cast=False)
 def hausdorff_loss(
     pred: Tensor,
     target: Tensor,
     *,
     alpha: float = 2.0,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     include_background: bool = True,
     pred_mask: PredMask = "argmax",
     one_sided: bool = False,
@@ -52,7 +87,7 @@ def hausdorff_loss(
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S).
         alpha: exponent of the distances > 0.
-        ignore_index: label whose pixels are left out.
+        ignore_index: label of the ignored pixels; None: nothing is ignored.
         include_background: whether class 0 takes part.
         pred_mask: ``'argmax'``, or ``'threshold'`` p > 0.5.
         one_sided: the distance to the true boundary alone.
@@ -63,91 +98,59 @@ def hausdorff_loss(
     Returns:
         The loss (N,C), 0 where not counted; as normalizer, whether it is counted.
     """
-    if pred_mask not in PRED_MASKS:
-        raise InputError(f"pred_mask: expected one of {', '.join(map(repr, PRED_MASKS))}; got {pred_mask!r}.")
-    goal = read_target(pred, target, ignore_index, activation)
-    p = probabilities(pred, goal.ignored, activation)
-    if target_dist is not None:
-        checks.shape("target_dist", checks.tensor("target_dist", target_dist), tuple(pred.shape), reference="pred")
+    ignored = ignored_mask(pred, target, ignore_index, activation)
     with torch.no_grad():
-        weight = _distances(p, goal, alpha, pred_mask, one_sided, spacing, target_dist)
-    value = _WeightedError.apply(p, goal.values, weight, goal.index, goal.ignore_index) / _pixels(goal)
-    counted = has_pixels(goal) & included(pred, "all", ignore_index, include_background)
-    return Unreduced(value.where(counted, 0), counted)
+        regions = []
+        if target_dist is None:
+            regions.append(target if is_labels(pred, target) else target > 0.5)
+        if not one_sided:
+            regions.append(_predicted_region(pred, ignored, pred_mask, activation))
+        weight = _distances(pred, regions, ignored, alpha, spacing, target_dist)
+    value = weighted_squared_error(pred, (target, weight), ignored=ignored, activation=activation).squeeze(1)
+    counted = selected_classes(pred.shape[1], pred.device, "all", ignore_index, include_background)
+    pixels: Tensor | int = pred.shape[2:].numel()
+    if ignored is not None:
+        pixels = (~ignored).flatten(2).sum(2)
+        counted = pixels > 0 if counted is None else counted & (pixels > 0)
+        pixels = pixels.clamp(min=1)
+    value = value / pixels
+    if counted is None:
+        return Unreduced(value)
+    return Unreduced(value.where(counted, 0), counted.expand_as(value))
 
 
-def _pixels(goal: Target) -> Tensor | int:
-    """How many pixels are not ignored, but 1 at least."""
-    if goal.ignored is None:
-        return goal.values.shape[1:].numel() if goal.index else goal.values.shape[2:].numel()
-    return (~goal.ignored).flatten(2).sum(2).clamp(min=1)
+def _predicted_region(pred: Tensor, ignored: Tensor | None, pred_mask: PredMask, activation: Activation) -> Tensor:
+    """Labels (N,*S), -1 where a pixel belongs to no class; or masks (N,C,*S), where it may belong to several."""
+    if pred_mask == "threshold" or pred.shape[1] == 1:
+        if activation != "softmax":
+            return pred > (0.5 if activation == "none" else 0)
+        labels = pred.argmax(1)  # no other class can have a probability above a half
+        return labels.masked_fill(pixel_cross_entropy(pred.detach(), labels) >= math.log(2), -1)
+    if ignored is not None and ignored.shape[1] > 1:
+        pred = pred.masked_fill(ignored, -torch.inf)  # single channels of a pixel
+    return pred.argmax(1)
 
 
 def _distances(
-    p: Tensor,
-    goal: Target,
+    pred: Tensor,
+    regions: list[Tensor],
+    ignored: Tensor | None,
     alpha: float,
-    pred_mask: PredMask,
-    one_sided: bool,
-    spacing: float | Sequence[float] | None,
+    steps: Any,
     target_dist: Tensor | None,
 ) -> Tensor:
-    """d_g^α + d_p^α, (N,C,*S), 0 where ignored."""
-    classes = p.shape[1]
-    masks = []
-    if target_dist is None:
-        if not goal.index:
-            true = goal.values > 0.5
-        elif torch.compiler.is_compiling():
-            true = is_class(goal.values, classes)
-        else:
-            index = safe_labels(goal.values, goal.ignore_index)
-            true = torch.zeros_like(p, dtype=torch.bool).scatter_(1, index, True)
-        masks.append(true)
-    if not one_sided:
-        by_class = pred_mask == "argmax" and classes > 1
-        masks.append(is_class(p.argmax(1), classes) if by_class else p > 0.5)
-    weight = torch.zeros_like(p) if target_dist is None else target_dist.detach().to(p.dtype).pow(alpha)
-    if masks:
-        counted = None if goal.ignored is None else torch.cat([(~goal.ignored).expand_as(p)] * len(masks))
-        fields = squared_field(torch.cat(masks), counted, spacing, p.dtype)
-        fields = fields if alpha == 2 else fields.pow(alpha / 2)
-        for field in fields.chunk(len(masks)):
-            weight = weight + field
-    return weight if goal.ignored is None else host.zero_where_(weight, goal.ignored)
-
-
-def _error(p: Tensor, values: Tensor, index: bool, ignore_index: int) -> Tensor:
-    """p - g"""
-    if not index:
-        return p - values.to(p.dtype)
-    if torch.compiler.is_compiling():
-        return torch.where(is_class(values, p.shape[1]), p - 1, p)
-    labels = safe_labels(values, ignore_index)
-    return p.scatter_add(1, labels, p.new_full((), -1).expand(labels.shape))
-
-
-class _WeightedError(Function):
-    """Σ w (p-g)² per image and class; keeps p, w and the target."""
-
-    @staticmethod
-    def forward(p: Tensor, values: Tensor, weight: Tensor, index: bool, ignore_index: int) -> Tensor:
-        return _error(p, values, index, ignore_index).square().mul_(weight).flatten(2).sum(2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        p, values, weight, ctx.index, ctx.ignore_index = inputs
-        ctx.save_for_backward(p, values, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        p, values, weight = ctx.saved_tensors
-        slope = _error(p, values, ctx.index, ctx.ignore_index) * weight
-        return slope * over(2 * grad, p), None, None, None, None
+    """Σ d^α, (N,C,*S), 0 where ignored."""
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    valid = None if ignored is None else ~ignored
+    given = None if target_dist is None else masked(target_dist.detach().to(dtype).pow(alpha), ignored)
+    if not regions:
+        return given  # type: ignore[return-value]  # there is one of the two
+    found = _ops.boundary_distance(regions, pred.shape[1], valid, steps, alpha, dtype)
+    return found if given is None else found + given
 
 
 class HDLoss(BaseLoss):
-    r"""Hausdorff distance loss: squared errors, each weighted by how far it lies from the contours.
+    r"""Hausdorff distance loss: squared errors, weighted by their distances to the contours.
 
     .. math::
         L_{nc} = \frac{1}{|\Omega_n|} \sum_{i \in \Omega_n} (p_i - g_i)^2 \left( d_g(i)^\alpha + d_p(i)^\alpha \right)
@@ -155,17 +158,18 @@ class HDLoss(BaseLoss):
     over the pixels that are not ignored, with d the Euclidean distance to the nearest pixel on the other side of the
     true mask (d_g) or of the predicted one (d_p). No gradient passes through the distances.
 
-    Use when: outliers far from the contour must go, in medical images above all; with Dice, as its values are large
+    Use when: errors far from the contour must be removed, above all in medical images; with Dice, as its values are large
     (squared pixels) and say nothing about overlap.
 
     Args:
         alpha: exponent of the distances > 0. Default: 2.
-        ignore_index: label whose pixels carry no error, are no one's nearest pixel and get no gradient; in [0,C) it
-            takes that class out too. Default: 255. May also be given per call.
+        ignore_index: label of the pixels that are ignored: they have no error, no gradient, and are nobody's nearest
+            pixel; in [0,C) it excludes that class too. Default: 255. May also be given per call, also as None: nothing
+            is ignored.
         include_background: whether class 0 is averaged too (one channel is always averaged). Default: True.
         pred_mask: the predicted mask: ``'argmax'``, or ``'threshold'`` p > 0.5, which one channel always uses.
             Default: ``'argmax'``.
-        one_sided: d_g alone, the half that can be computed ahead. Default: False.
+        one_sided: d_g alone, the half that can be precomputed. Default: False.
         spacing: size of a pixel along each spatial axis, a number or a list, for distances in millimetres.
             Default: None, 1.
         activation: ``'auto'`` (softmax for several channels, sigmoid for one), ``'softmax'``, ``'sigmoid'``, or
@@ -177,15 +181,15 @@ class HDLoss(BaseLoss):
         - target: integer (N,*S) or (N,1,*S), in [0,C) or ``ignore_index``; or one-hot or soft (N,C,*S), with the mask
           where it is above 0.5. For one channel the values 0, 1 and ``ignore_index``, or soft.
         - weight: (N,).
-        - target_dist (a keyword of the call): d_g (N,C,*S), computed ahead.
+        - target_dist (a keyword of the call): d_g (N,C,*S), precomputed.
 
     Returns:
         0-d for ``mean`` (over the counted pairs of image and class) and ``sum``, (N,C) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit, a spacing for another number of dims.
+        InputError: a shape or a dtype that does not fit, a spacing for another number of dims; on the CPU, a label
+            outside [0,C) that is not ``ignore_index``.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -200,11 +204,12 @@ class HDLoss(BaseLoss):
 
     Notes:
         A mask that is true, or false, everywhere has no contour: its distances are 0. On the CPU the distances are
-        found by loops that stop early, and so read values; compiled and on other devices nothing is read. The result
-        equals that of implementations that call scipy where no mask is full.
+        computed by loops that read values to stop early; on other devices nothing is read. The result equals that of
+        implementations that call scipy where no mask is full.
     """
 
     example = examples.PIXELS.probabilities_if("activation", "none")
+    function = hausdorff_loss
 
     def __init__(
         self,
@@ -230,19 +235,3 @@ class HDLoss(BaseLoss):
 
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return image_weight(weight, pred, per_image=True)
-
-    def _forward(
-        self, pred: Tensor, target: Tensor, *, ignore_index: int, target_dist: Tensor | None = None
-    ) -> Unreduced:
-        return hausdorff_loss(
-            pred,
-            target,
-            alpha=self.alpha,
-            ignore_index=ignore_index,
-            include_background=self.include_background,
-            pred_mask=self.pred_mask,
-            one_sided=self.one_sided,
-            spacing=self.spacing,
-            activation=self.activation,
-            target_dist=target_dist,
-        )

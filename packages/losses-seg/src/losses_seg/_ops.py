@@ -1,0 +1,174 @@
+"""Algorithms without a gradient, as custom operators where they read values: the compiler does not trace into these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from losses_core.distributed import gather_cat, named_group
+from losses_core.utils.autograd import transforms_active
+from losses_seg import _edt
+
+
+def kth_largest(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
+    """Find the K-th largest of the values that are not negative.
+
+    On the CPU values are read, so that nothing is sorted where that can be avoided.
+
+    Args:
+        values: (P,); negative ones do not take part.
+        number: K; None: ``share`` is given.
+        share: K is this part of the values that take part, rounded up.
+        enough: a value from which on the exact result does not matter.
+
+    Returns:
+        0-d. -inf if fewer than K values take part; where K values reach ``enough``, it may be any number from there on.
+    """
+    if (values.is_cpu or torch.compiler.is_compiling()) and not transforms_active():
+        found: Tensor = kth_largest_op(values, number, share, enough)
+        return found
+    return _kth_largest(values, number, share)
+
+
+def _kth_largest(values: Tensor, number: int | None, share: float | None) -> Tensor:
+    size = values.shape[0]
+    if number is not None:
+        return values.topk(number, sorted=False).values.amin() if number <= size else values.new_full((), -torch.inf)
+    if size == 0:
+        return values.new_full((), -torch.inf)
+    # K depends on how many take part: it is looked up among the most that there can be
+    exact = torch.float32 if values.device.type == "mps" else torch.float64
+    k = ((values >= 0).sum().to(exact) * cast(float, share)).ceil().long()
+    largest = values.topk(math.ceil(cast(float, share) * size)).values
+    return largest.gather(0, (k - 1).clamp(min=0).unsqueeze(0)).squeeze(0)
+
+
+@torch.library.custom_op(
+    "losses_seg::kth_largest",
+    mutates_args=(),
+    schema="(Tensor values, int? number, float? share, float enough) -> Tensor",
+)
+def kth_largest_op(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
+    """`kth_largest`; on the CPU inf where K values reach ``enough``."""
+    if not values.is_cpu:
+        return _kth_largest(values, number, share)
+    valid = torch.count_nonzero(values >= 0).item()
+    k = math.ceil(cast(float, share) * valid) if number is None else number
+    if k == 0 or k > valid:
+        return values.new_full((), -torch.inf)
+    if torch.count_nonzero(values >= enough).item() >= k:
+        return values.new_full((), torch.inf)
+    return values.kthvalue(values.shape[0] - k + 1).values
+
+
+@kth_largest_op.register_fake
+def _(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
+    return values.new_empty(())
+
+
+@torch.library.custom_op(
+    "losses_seg::kth_largest_of_group",
+    mutates_args=(),
+    schema="(Tensor values, int? number, float? share, str group) -> Tensor",
+)
+def kth_largest_of_group(values: Tensor, number: int | None, share: float | None, group: str) -> Tensor:
+    """`kth_largest` over the values of all ranks, of lengths that only the ranks together know."""
+    if number is not None and number < values.shape[0]:
+        values = values.topk(number, sorted=False).values  # no other can be among the largest of all
+    return _kth_largest(gather_cat(values, named_group(group)), number, share)
+
+
+@kth_largest_of_group.register_fake
+def _(values: Tensor, number: int | None, share: float | None, group: str) -> Tensor:
+    return values.new_empty(())
+
+
+def squared_distance(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """Squared distance of each element of (N,*S) to the nearest true one of its image; inf where there is none.
+
+    Args:
+        source: bool (N,*S).
+        steps: size of an element along each axis of S.
+        dtype: of the result.
+    """
+    if (source.is_cpu or torch.compiler.is_compiling()) and not transforms_active():
+        found: Tensor = squared_distance_op(source, steps, dtype)
+        return found
+    return _edt.squared_distance_without_sync(source, steps, dtype)
+
+
+@torch.library.custom_op(
+    "losses_seg::squared_distance",
+    mutates_args=(),
+    schema="(Tensor source, float[] steps, ScalarType dtype) -> Tensor",
+)
+def squared_distance_op(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """`squared_distance`; on the CPU by loops that read values, and stop early."""
+    transform = _edt.squared_distance_by_loops if source.is_cpu else _edt.squared_distance_without_sync
+    return transform(source, steps, dtype)
+
+
+@squared_distance_op.register_fake
+def _(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(source, dtype=dtype, memory_format=torch.contiguous_format)
+
+
+def boundary_distance(
+    regions: list[Tensor],
+    classes: int,
+    valid: Tensor | None,
+    steps: Sequence[float],
+    exponent: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Sum over regions of the distance to the boundary, to a power: 0 where a region has none, and where not valid.
+
+    Args:
+        regions: labels (N,*S), or bool masks (N,C,*S), of each.
+        classes: C.
+        valid: bool (N,1,*S) or (N,C,*S); None: all elements are.
+        steps: size of an element along each axis of S.
+        exponent: the power > 0.
+        dtype: of the result.
+
+    Returns:
+        (N,C,*S): for each region and class, the distance to the nearest valid element on the other side of its mask.
+    """
+    if (regions[0].is_cpu or torch.compiler.is_compiling()) and not transforms_active():
+        found: Tensor = boundary_distance_op(regions, classes, valid, steps, exponent, dtype)
+        return found
+    return _edt.boundary_distance(regions, classes, valid, steps, exponent, dtype)
+
+
+@torch.library.custom_op(
+    "losses_seg::boundary_distance",
+    mutates_args=(),
+    schema="(Tensor[] regions, int classes, Tensor? valid, float[] steps, float exponent, ScalarType dtype) -> Tensor",
+)
+def boundary_distance_op(
+    regions: Sequence[Tensor],
+    classes: int,
+    valid: Tensor | None,
+    steps: Sequence[float],
+    exponent: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`boundary_distance`; on the CPU by loops that read values, and stop early."""
+    return _edt.boundary_distance(regions, classes, valid, steps, exponent, dtype)
+
+
+@boundary_distance_op.register_fake
+def _(
+    regions: Sequence[Tensor],
+    classes: int,
+    valid: Tensor | None,
+    steps: Sequence[float],
+    exponent: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    size, *spatial = regions[0].shape[:1] + regions[0].shape[-len(steps) :]
+    return regions[0].new_empty((size, classes, *spatial), dtype=dtype)
