@@ -1,4 +1,4 @@
-"""The one channel adapter of the feature losses: a linear map over channels, whatever the layout of the features."""
+"""The channel adapter of the feature losses: a linear map over the channels, for every layout of features."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from losses_core.utils import checks
 
 
 def channel_axis(features: Tensor) -> int:
-    """Where the channels stand: axis 1 of (N,D) and (N,C,*S), the last of tokens (N,L,C)."""
+    """The channel axis: 1 of (N,D) and (N,C,*S), the last of tokens (N,L,C)."""
     return 2 if features.ndim == 3 else 1
 
 
 def check_channels(owner: object, student_channels: Any, teacher_channels: Any) -> None:
-    """Check the two constructor parameters: both or neither."""
+    """Check the two constructor parameters: both are given, or neither."""
     for name, value in (("student_channels", student_channels), ("teacher_channels", teacher_channels)):
         if value is not None:
             checks.number(owner, name, value, low=1, integer=True)
@@ -28,7 +28,7 @@ def check_channels(owner: object, student_channels: Any, teacher_channels: Any) 
 
 def adapt(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Map the channels by ``weight`` (out, in): a linear layer on (N,D) and (N,L,C), a 1×1 convolution on (N,C,*S)."""
-    # the losses compute in the precision of their inputs, at least float32, whatever that of the parameters
+    # a loss is computed in the precision of its inputs, at least float32, also where its parameters are in another
     weight = weight.to(features.dtype)
     bias = None if bias is None else bias.to(features.dtype)
     if features.ndim == 4:
@@ -39,14 +39,14 @@ def adapt(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class ChannelAdapter(nn.Linear):
-    """`adapt` with parameters of its own."""
+    """A linear layer over the channels, applied by `adapt`."""
 
     def forward(self, features: Tensor) -> Tensor:
         return adapt(features, self.weight, self.bias)
 
 
 def make_adapter(student_channels: int | None, teacher_channels: int | None) -> ChannelAdapter | None:
-    """An adapter where the two are given and differ."""
+    """Build an adapter if both numbers are given and differ."""
     if student_channels is None or teacher_channels is None or student_channels == teacher_channels:
         return None
     return ChannelAdapter(student_channels, teacher_channels)

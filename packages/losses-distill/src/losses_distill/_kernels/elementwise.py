@@ -51,7 +51,7 @@ def _sum(x: Tensor) -> Tensor:
 
 def _inverse_length(x: Tensor, eps: float) -> Tensor:
     """1/‖x‖ of each row, 0 where ‖x‖ ≤ eps."""
-    return F.threshold_(_sum(x * x), eps * eps, torch.inf).rsqrt_()  # NaN stays
+    return F.threshold(_sum(x * x), eps * eps, torch.inf).rsqrt_()  # NaN stays
 
 
 def _cosine(x: Tensor, t: Tensor, eps: float, factor: float, needs_grad: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -71,15 +71,15 @@ def _cosine(x: Tensor, t: Tensor, eps: float, factor: float, needs_grad: bool) -
 @kernel(feature_cosine_loss, large_blocks=True)
 def cosine(x: Tensor, t: Tensor, *, needs_grad: bool, eps: float, **_: Any) -> _Result:
     """1 - cosine of each row."""
-    _, value, grad = _cosine(x, t, eps, 1.0, needs_grad)
+    _squared, value, grad = _cosine(x, t, eps, 1.0, needs_grad)
     return value.squeeze(1), grad
 
 
 @kernel(feature_mse_loss, supports=_normalized_maps, layout="classes", large_blocks=True)
 @kernel(feature_mse_loss, supports=_normalized_tokens, layout="last", large_blocks=True)
 def squared_of_unit(x: Tensor, t: Tensor, *, needs_grad: bool, eps: float, **_: Any) -> _Result:
-    """|u - v|² of each row, which is 2 (1 - cos) where neither is 0; where one is, it is constant."""
-    value, _, grad = _cosine(x, t, eps, 2.0, needs_grad)
+    """|u - v|² of each row: 2 (1 - cos), and a constant where u or v is 0."""
+    value, _cosine_distance, grad = _cosine(x, t, eps, 2.0, needs_grad)
     return value.squeeze(1), grad
 
 

@@ -65,9 +65,9 @@ def same_size(pred: Any, target: Any, resize: str | None) -> tuple[Tensor, Tenso
     return _pooled(pred, sizes), _pooled(target, sizes)
 
 
-def prepare(pred: Any, target: Any, *, resize: str | None, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Bring student and teacher to one size, and check that their channels agree."""
-    pred, target = same_size(pred, target, resize)
+    pred, target = same_size(pred, target, options["resize"])
     if pred.shape != target.shape:
         axis = channel_axis(pred)
         ours, theirs = pred.shape[axis], target.shape[axis]
@@ -75,7 +75,7 @@ def prepare(pred: Any, target: Any, *, resize: str | None, **options: Any) -> tu
             f"expected target with the {ours} channels of pred {tuple(pred.shape)}; got {tuple(target.shape)}. "
             f"student_channels={ours}, teacher_channels={theirs} adds a learnable adapter to the loss."
         )
-    return pred, target, {"resize": resize, **options}
+    return pred, target, options
 
 
 def check_given_channels(name: str, features: Tensor, given: int | None) -> None:

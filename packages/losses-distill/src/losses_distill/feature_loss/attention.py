@@ -38,21 +38,18 @@ def power_sums(pred: Tensor, target: tuple[()] = (), *, p: float, scale: Tensor 
     return power_of_magnitude(scaled, p).sum(2).unsqueeze(1)
 
 
-def _prepare(
-    pred: Any, target: Any, *, mode: str, resize: str | None, **options: Any
-) -> tuple[Any, Any, dict[str, Any]]:
-    if mode not in MODES:
-        raise InputError(f"mode: expected one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    if options["mode"] not in MODES:
+        raise InputError(f"mode: expected one of {', '.join(map(repr, MODES))}; got {options['mode']!r}.")
     several = isinstance(pred, list | tuple)
     students = list(pred) if several else [pred]
     teachers = list(target) if isinstance(target, list | tuple) else [target]
     if len(students) != len(teachers) or not students:
         raise InputError(f"expected as many stages in target as in pred, {len(students)}; got {len(teachers)}.")
-    stages = [same_size(student, teacher, resize) for student, teacher in zip(students, teachers, strict=True)]
+    stages = [same_size(*stage, options["resize"]) for stage in zip(students, teachers, strict=True)]
     for student, _ in stages:
         if student.ndim < 3:
             raise InputError(f"expected features with locations, (N, C, *S) or (N, L, C); got {tuple(student.shape)}.")
-    options |= {"mode": mode, "resize": resize}
     if not several:
         return *stages[0], options
     return [student for student, _ in stages], [teacher for _, teacher in stages], options
@@ -132,11 +129,11 @@ class AttentionLoss(BaseLoss):
 
     Of lists of stages it is the sum over the stages per sample, in ``'code'`` of the means over their locations.
 
-    Use when: the student should look where the teacher looks; the numbers of channels need not be equal, and nothing is
-    learned.
+    Use when: the student should attend where the teacher does. The numbers of channels need not be equal, and there
+    are no learnable parameters.
 
     Args:
-        p: power > 0; the larger, the more the strongest activations rule. Default: 2.
+        p: power > 0; the larger, the more the strongest activations dominate. Default: 2.
         normalize: scale the map of each sample to length 1. Default: True.
         mode: ``'code'``, the authors' code, or ``'paper'``. Default: ``'code'``.
         resize: ``'min'`` pools the features, per axis to the smaller size, before the map; None requires equal sizes.
@@ -168,7 +165,7 @@ class AttentionLoss(BaseLoss):
         Networks via Attention Transfer, ICLR 2017, arXiv 1612.03928.
 
     Notes:
-        The published weight β = 1000 belongs to ``mode='code'``, whose mean divides by the elements of map and batch.
+        The published weight β = 1000 belongs to ``mode='code'``, whose mean is over the locations of all samples.
         The gradient is finite for every p > 0: 0 where an activation is 0.
     """
 

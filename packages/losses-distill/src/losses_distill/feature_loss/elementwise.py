@@ -102,8 +102,8 @@ class FeatureMSELoss(FeatureLoss):
     given and differ, else the identity. With ``normalize`` both are first scaled to length 1 over the channels of each
     location.
 
-    Use when: the student is to copy an intermediate layer of the teacher (hints, FitNets); ``normalize`` where the
-    scales of the two differ.
+    Use when: the student should reproduce an intermediate layer of the teacher (hints, FitNets); with ``normalize``
+    where the scales of the two differ.
 
     Args:
         normalize: L2 over the channels of each location. Default: False.
@@ -111,7 +111,7 @@ class FeatureMSELoss(FeatureLoss):
         teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
-        eps: with ``normalize``, a location no longer than this counts as 0 and gets no gradient. Default: 1e-6.
+        eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0. Default: 1e-6.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -124,7 +124,7 @@ class FeatureMSELoss(FeatureLoss):
         0-d for ``mean`` (Σ l / number of elements) and ``sum``; the shape of target, pooled, for ``none``.
 
     Raises:
-        InputError: sizes that differ; the text names the parameter that mends it.
+        InputError: sizes that differ; the message names the parameter that resolves it.
         ConfigError: an option outside its range; one of the channels without the other.
 
     Example:
@@ -139,7 +139,7 @@ class FeatureMSELoss(FeatureLoss):
     Notes:
         The adapter is trained only if the optimizer has its parameters: build it from
         ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
-        confirm it. A weight does not enter the denominator: for the mean over the foreground pass its number of
+        verify this. A weight does not enter the denominator: for the mean over the foreground pass its number of
         elements as ``avg_factor``.
     """
 
@@ -155,7 +155,7 @@ class FeatureL1Loss(FeatureLoss):
     given and differ, else the identity. With ``normalize`` both are first scaled to length 1 over the channels of each
     location.
 
-    Use when: as `FeatureMSELoss`, where a few large activations of the teacher should not rule.
+    Use when: as `FeatureMSELoss`, where a few large activations of the teacher should not dominate.
 
     Args:
         normalize: L2 over the channels of each location. Default: False.
@@ -163,7 +163,7 @@ class FeatureL1Loss(FeatureLoss):
         teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
-        eps: with ``normalize``, a location no longer than this counts as 0 and gets no gradient. Default: 1e-6.
+        eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0. Default: 1e-6.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -176,7 +176,7 @@ class FeatureL1Loss(FeatureLoss):
         0-d for ``mean`` (Σ l / number of elements) and ``sum``; the shape of target, pooled, for ``none``.
 
     Raises:
-        InputError: sizes that differ; the text names the parameter that mends it.
+        InputError: sizes that differ; the message names the parameter that resolves it.
         ConfigError: an option outside its range; one of the channels without the other.
 
     Example:
@@ -191,7 +191,7 @@ class FeatureL1Loss(FeatureLoss):
     Notes:
         The adapter is trained only if the optimizer has its parameters: build it from
         ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
-        confirm it.
+        verify this.
     """
 
     function = feature_l1_loss
@@ -208,13 +208,13 @@ class FeatureCosineLoss(FeatureLoss):
     Use when: only the direction of the teacher's features matters: embeddings, tokens of transformers.
 
     Args:
-        normalize: changes nothing, as a cosine is normalised already; taken so that the three feature losses have one
-            list of parameters. Default: False.
+        normalize: has no effect, as a cosine is normalized already; it is accepted so that the three feature losses
+            share their parameters. Default: False.
         student_channels: channels of pred; given together with ``teacher_channels``. Default: None.
         teacher_channels: channels of target. Where the two differ, the loss holds a learnable adapter. Default: None.
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
-        eps: a location no longer than this has no direction: cosine 0, gradient 0. Default: 1e-6.
+        eps: a location no longer than this has no direction: the loss is 1, its gradient 0. Default: 1e-6.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -226,7 +226,7 @@ class FeatureCosineLoss(FeatureLoss):
         0-d for ``mean`` (over locations) and ``sum``; for ``none`` (N,), (N,L) or (N,*S).
 
     Raises:
-        InputError: sizes that differ; the text names the parameter that mends it.
+        InputError: sizes that differ; the message names the parameter that resolves it.
         ConfigError: an option outside its range; one of the channels without the other.
 
     Example:
@@ -241,7 +241,7 @@ class FeatureCosineLoss(FeatureLoss):
     Notes:
         At a vector of zeros torch's ``cosine_similarity`` has gradients of 1/eps; here they are 0. The adapter is
         trained only if the optimizer has its parameters: build it from ``losses_core.trainable_parameters(model,
-        loss)`` and let ``losses_core.check_optimizer(optimizer, loss)`` confirm it.
+        loss)`` and let ``losses_core.check_optimizer(optimizer, loss)`` verify this.
     """
 
     function = feature_cosine_loss

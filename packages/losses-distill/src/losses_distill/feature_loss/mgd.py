@@ -101,7 +101,7 @@ class MGDLoss(BaseLoss):
     Notes:
         Convolutions and mask are random: ``torch.manual_seed`` reproduces both. The parameters are trained only if the
         optimizer has them: build it from ``losses_core.trainable_parameters(model, loss)`` and let
-        ``losses_core.check_optimizer(optimizer, loss)`` confirm it. The paper gives λ = 0.5 for classification, the
+        ``losses_core.check_optimizer(optimizer, loss)`` verify this. The paper gives λ = 0.5 for classification, the
         authors' code 0.15.
     """
 
