@@ -198,10 +198,8 @@ CASES = [
         class_weight=WEIGHTS,
     ),
     _case("LabelSmoothLoss", oracles.label_smooth, {"make": soft}, "soft"),
-    _case("AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, saved=None, **DETACHED),
-    _case(
-        "AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, "focus learns", saved=None, disable_torch_grad_focal=False
-    ),
+    _case("AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, **DETACHED),
+    _case("AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, "focus learns", disable_torch_grad_focal=False),
     _case("AsymmetricLossOptimized", oracles.asymmetric, ELEMENTWISE, **DETACHED),
     _case("AsymmetricLossOptimized", oracles.asymmetric, ELEMENTWISE, "focus learns", disable_torch_grad_focal=False),
     _case(

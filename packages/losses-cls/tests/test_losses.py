@@ -74,6 +74,31 @@ class TestEqualsTorch:
         p = x.sigmoid()
         same(BinaryCrossEntropyLoss(pos_weight, with_logits=False)(p, y), expected, x, y)
 
+    def test_logits_that_share_an_offset(self):
+        x, q = torch.randn(600, 1000) + 10, torch.randn(600, 1000).softmax(1)
+        x.requires_grad_()
+        for reduction in ("mean", "none"):
+            same(SoftCrossEntropyLoss(reduction=reduction)(x, q), F.cross_entropy(x, q, reduction=reduction), x)
+
+    @pytest.mark.parametrize("offset", [0.0, 1000.0])
+    @pytest.mark.parametrize("confident", [0.0, 12.0])
+    def test_rounding_errors_are_those_of_torch(self, offset, confident):
+        x, y = torch.randn(300, 200), torch.randint(0, 200, (300,))
+        x[range(300), y] += confident
+        x, q = (x + offset).double(), F.one_hot(y, 200).double()  # of numbers that float32 holds
+        pairs = [
+            (CrossEntropyLoss(), F.cross_entropy, y),
+            (LabelSmoothLoss(), lambda x, y, **o: F.cross_entropy(x, y, label_smoothing=0.1, **o), y),
+            (SoftCrossEntropyLoss(), F.cross_entropy, q),
+        ]
+        for loss, theirs, target in pairs:
+            single = target.float() if target.is_floating_point() else target
+            exact = theirs(x.float().double(), target, reduction="none")
+            error = (loss(x.float(), single, reduction_override="none") - exact).abs()
+            reference = (theirs(x.float(), single, reduction="none") - exact).abs()
+            assert error.max() <= 4 * reference.max() + 1e-7
+            assert error.mean() <= 4 * reference.mean() + 1e-8
+
     def test_probabilities_are_bounded_as_in_torch(self):
         p = torch.tensor([0.0, 1.0, 0.0, 1.0], requires_grad=True)
         y = torch.tensor([1.0, 0.0, 0.0, 1.0])
@@ -107,20 +132,139 @@ class TestTargets:
         for cls in (CrossEntropyLoss, FocalLoss, LabelSmoothLoss):
             torch.testing.assert_close(cls()(x, y, ignore_index=2), cls()(x[:2], y[:2]))
 
-    @pytest.mark.parametrize("label", [-1, 3])
-    def test_a_label_out_of_range_is_never_clamped(self, label):
-        for loss in (CrossEntropyLoss(), FocalLoss(), LabelSmoothLoss(), CrossEntropyLoss([1.0, 1.0, 1.0])):
-            with pytest.raises((RuntimeError, IndexError)):
-                loss(torch.randn(2, 3), torch.tensor([0, label]))
+    def test_nothing_is_ignored_with_ignore_index_none(self):
+        x, y, t = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.randint(0, 2, (4, 3))
+        for cls, target in (
+            (CrossEntropyLoss, y),
+            (FocalLoss, y),
+            (LabelSmoothLoss, y),
+            (BinaryCrossEntropyLoss, t),
+            (BinaryFocalLoss, t),
+            (MultiLabelFocalLoss, t),
+            (AsymmetricLoss, t),
+        ):
+            expected = cls()(x, target)
+            torch.testing.assert_close(cls(ignore_index=1)(x, target, ignore_index=None), expected)
+            torch.testing.assert_close(cls(ignore_index=None)(x, target), expected)
+            assert build_loss(cls(ignore_index=None).to_config()).ignore_index is None
 
-    def test_a_masked_class_costs_nothing(self):
+    @pytest.mark.parametrize("target", [torch.uint8, torch.int16, torch.int32])
+    def test_labels_of_any_integer_dtype(self, target):
+        x, y = torch.randn(4, 3, 5), torch.randint(0, 3, (4, 5))
+        for loss in (CrossEntropyLoss(), CrossEntropyLoss([1.0, 2.0, 3.0]), FocalLoss(), FocalLoss(use_sigmoid=True)):
+            torch.testing.assert_close(loss(x, y.to(target)), loss(x, y))
+
+    @pytest.mark.parametrize(
+        ("loss", "allowed"),
+        [
+            (CrossEntropyLoss(), "[0, 3) or ignore_index=-100"),
+            (CrossEntropyLoss([1.0, 1.0, 1.0]), "[0, 3) or ignore_index=-100"),
+            (CrossEntropyLoss(ignore_index=None), "[0, 3)"),
+            (LabelSmoothLoss(), "[0, 3) or ignore_index=-100"),
+            (FocalLoss(), "[0, 3) or ignore_index=-100"),
+            (FocalLoss(use_sigmoid=True), "[0, 3), 3 or ignore_index=-100"),
+        ],
+        ids=["plain", "weighted", "nothing ignored", "smooth", "focal", "sigmoid focal"],
+    )
+    @pytest.mark.parametrize("label", [-1, 4, 255])
+    @pytest.mark.parametrize("rows", [2, 5000])
+    def test_a_label_outside_the_classes_is_an_error(self, loss, allowed, label, rows):
+        y = torch.zeros(rows, 2, dtype=torch.long)
+        y[0, 0], y[1, 1] = -100 if loss.ignore_index else 0, label
+        message = f"{type(loss).__name__}: expected target with class indices in {allowed}; got {label} at [1, 1]"
+        for call in (loss, lambda x, y: loss(x, y, reduction_override="none")):
+            with pytest.raises(InputError) as caught:
+                call(torch.zeros(rows, 3, 2), y)
+            assert str(caught.value).startswith(message)
+        assert (f"set ignore_index={label}" in str(caught.value)) == (loss.ignore_index is not None)
+
+    @pytest.mark.parametrize("cls", [BinaryCrossEntropyLoss, BinaryFocalLoss, MultiLabelFocalLoss, AsymmetricLoss])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.long])
+    def test_a_mask_value_outside_zero_and_one_is_an_error(self, cls, dtype):
+        x, t = torch.randn(4, 3), torch.randint(0, 2, (4, 3)).to(dtype)
+        t[2, 1] = 255
+        message = (
+            rf"{cls.__name__}: expected target with numbers in \[0, 1\] or ignore_index=-100; got 255(.0)? at \[2, 1\]"
+        )
+        with pytest.raises(InputError, match=message + r".*set ignore_index=255"):
+            cls()(x, t)
+        ignored = t.float().where(t != 255, -100)
+        torch.testing.assert_close(cls()(x, t, ignore_index=255), cls()(x, ignored))
+
+    def test_a_target_that_cannot_hold_ignore_index_ignores_nothing(self):
+        x = torch.randn(3, device="meta")  # not looked at: torch would compare 156 in uint8 with -100 as equal
+        value = losses_cls.functional.binary_cross_entropy(x, torch.zeros(3, dtype=torch.uint8, device="meta"))
+        assert value.normalizer is None
+
+    def test_probabilities_as_pred_are_checked(self):
+        loss = BinaryCrossEntropyLoss(with_logits=False)
+        p, t = torch.tensor([0.5, 2.0, 0.1]), torch.tensor([0.0, 1.0, -100.0])
+        with pytest.raises(
+            InputError, match=r"expected pred with numbers in \[0, 1\]; got 2.0 at \[1\].*with_logits=True"
+        ):
+            loss(p, t)
+        p[1] = 1.0
+        for wrong in (3.0, float("nan"), -torch.inf):
+            p[2] = wrong  # it is ignored
+            assert loss(p, t).isfinite()
+        p[0] = torch.nan  # a NaN is no fault of the caller, and shows
+        assert loss(p, t).isnan()
+
+    def test_ignore_index_with_probabilities_is_an_error(self):
+        x, q = torch.randn(4, 3), torch.rand(4, 3).softmax(1)
+        for loss in (CrossEntropyLoss(ignore_index=255), LabelSmoothLoss(ignore_index=2)):
+            with pytest.raises(InputError, match=r"ignore_index=\d+ has no meaning for a target of probabilities"):
+                loss(x, q)
+        torch.testing.assert_close(CrossEntropyLoss()(x, q, ignore_index=None), SoftCrossEntropyLoss()(x, q))
+
+    def test_logits_as_probabilities_are_an_error(self):
+        for loss in (SoftCrossEntropyLoss(), CrossEntropyLoss()):
+            with pytest.raises(InputError, match=r"target with numbers in \[0, 1\].*apply softmax"):
+                loss(torch.randn(4, 3), 3 * torch.randn(4, 3))
+
+    def test_a_pred_without_a_class_axis_is_an_error(self):
+        for loss in (
+            CrossEntropyLoss(),
+            SoftCrossEntropyLoss(),
+            LabelSmoothLoss(),
+            FocalLoss(),
+            FocalLoss(use_sigmoid=True),
+        ):
+            for pred in (torch.zeros(()), torch.zeros(3)):
+                target = pred if isinstance(loss, SoftCrossEntropyLoss) else pred.long()
+                with pytest.raises(InputError, match=r"expected pred of shape \(N, C, \*S\)"):
+                    loss(pred, target)
+
+    def test_one_class(self):
+        x, y = torch.randn(4, 1, requires_grad=True), torch.zeros(4, dtype=torch.long)
+        for loss in (CrossEntropyLoss(), LabelSmoothLoss(), FocalLoss(), FocalLoss(gamma=0.5)):
+            for reduction in ("mean", "none"):
+                value = loss(x, y, reduction_override=reduction)
+                assert not value.any()
+                assert not torch.autograd.grad(value.sum(), x)[0].any()
+
+    def test_dense_sigmoid_focal_with_labels(self):
+        x, y = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 4, (2, 4, 5))
+        y[0, 1] = -100
+        rows, labels = x.movedim(1, -1).reshape(-1, 3), y.reshape(-1)
+        loss = FocalLoss(use_sigmoid=True, class_weight=[1.0, 2.0, 3.0])
+        same(loss(x, y), loss(rows, labels), x)
+        dense = loss(x, y, reduction_override="none")
+        same(dense.movedim(1, -1).reshape(-1, 3), loss(rows, labels, reduction_override="none"), x)
+
+    def test_class_weights_are_not_rounded_to_half_precision(self):
+        x, y = torch.randn(4, 3).bfloat16(), torch.tensor([0, 1, 2, 2])
+        loss = CrossEntropyLoss([0.701, 1.303, 0.999])
+        torch.testing.assert_close(loss(x, y), loss(x.float(), y))
+
+    def test_a_masked_class_contributes_nothing(self):
         x = torch.tensor([[1.0, 2.0, -torch.inf]], requires_grad=True)
         value = SoftCrossEntropyLoss()(x, torch.tensor([[0.5, 0.5, 0.0]]))
         assert value.isfinite()
         assert torch.autograd.grad(value, x)[0].isfinite().all()
 
     def test_background_and_one_hot_agree(self):
-        x, y = torch.randn(5, 3, requires_grad=True), torch.tensor([0, 3, 2, -100, 7])
+        x, y = torch.randn(5, 3, requires_grad=True), torch.tensor([0, 3, 2, -100, 3])
         one_hot = F.one_hot(y.clamp(0, 3), 4)[:, :3].float()
         one_hot[4] = 0
         one_hot[3] = -100
@@ -168,6 +312,9 @@ class TestAsymmetric:
             torch.testing.assert_close(value, published)
             got, want = (torch.autograd.grad(v.sum(), x, retain_graph=True)[0] for v in (value, published))
             torch.testing.assert_close(got, want)
+
+    def test_the_optimized_class_is_the_plain_one(self):
+        assert AsymmetricLossOptimized.function is AsymmetricLoss.function
 
     def test_the_hardest_positive_keeps_its_gradient(self):
         for cls in (AsymmetricLoss, AsymmetricLossOptimized):
@@ -218,15 +365,9 @@ class TestErrors:
             ),
             (
                 FocalLoss(use_sigmoid=True),
-                torch.zeros(2, 3, 4),
-                torch.zeros(2, 4).long(),
-                "FocalLoss: expected pred of shape (N, C) with use_sigmoid=True; got (2, 3, 4).",
-            ),
-            (
-                FocalLoss(use_sigmoid=True),
                 torch.zeros(2, 3),
                 torch.zeros(3).long(),
-                "FocalLoss: expected target of shape (2,) for pred (2, 3); got (3,).",
+                "FocalLoss: expected target of shape (2,) or (2, 3) for pred (2, 3); got (3,).",
             ),
             (
                 BinaryCrossEntropyLoss(),
@@ -305,7 +446,8 @@ class TestFunctional:
             x[1] = float("nan")
         y = torch.tensor([0, -100, 2, 1])
         for function in (functional.cross_entropy, functional.softmax_focal_loss, functional.label_smooth_loss):
-            value = function(x, y)
+            value, normalizer, _ = function(x, y)
+            assert normalizer.tolist() == [True, False, True, True]
             assert value.dtype == torch.float32
             assert value[1] == 0
             assert torch.autograd.grad(value.sum(), x)[0].isfinite().all()
@@ -323,14 +465,14 @@ class TestFunctional:
 @given(
     st.integers(1, 4), st.integers(1, 5), st.lists(st.integers(1, 3), max_size=2), st.integers(0, 2**31), st.booleans()
 )
-def test_a_mean_over_any_shape_is_the_mean_over_its_counted_places(n, classes, spatial, seed, weighted):
+def test_a_mean_over_any_shape_is_the_mean_over_its_valid_labels(n, classes, spatial, seed, weighted):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, classes, *spatial, generator=generator, dtype=torch.float64)
     y = torch.randint(0, classes, (n, *spatial), generator=generator)
     y[torch.rand(y.shape, generator=generator) < 0.3] = -100
     weight = torch.rand(classes, generator=generator, dtype=torch.float64) + 0.1 if weighted else None
     flat_x, flat_y = x.movedim(1, -1).reshape(-1, classes), y.reshape(-1)
-    kept = flat_y != -100
+    valid = flat_y != -100
     for cls in (CrossEntropyLoss, LabelSmoothLoss, FocalLoss):
         loss = cls(class_weight=weight)
-        torch.testing.assert_close(loss(x, y), loss(flat_x[kept], flat_y[kept]))
+        torch.testing.assert_close(loss(x, y), loss(flat_x[valid], flat_y[valid]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses_core import InputError
+from losses_core import InputError, _blocks
+from losses_core.kernels import use_definitions
 from losses_core.utils import (
     compute_giou,
     compute_iou,
@@ -26,8 +28,7 @@ from losses_core.utils import (
     weighted_loss,
 )
 from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.elementwise import elementwise
-from losses_core.utils.focal import SigmoidFocal
+from losses_core.utils.focal import sigmoid_focal
 from losses_core.utils.precision import first_tensor, full_precision, map_tensors
 
 
@@ -159,9 +160,57 @@ class TestFocal:
         t = torch.rand(3, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda t: sigmoid_focal_loss(x, t), t)
 
+    def test_options_that_learn_get_their_gradient(self):
+        x, t = torch.randn(3, dtype=torch.float64), torch.tensor([0.0, 1.0, -100.0], dtype=torch.float64)
+        options = [torch.tensor(0.3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+
+        def focal(alpha, weight):
+            return sigmoid_focal(x, t, alpha=alpha, class_weight=weight, ignore_index=-100).value
+
+        assert torch.autograd.gradcheck(focal, options)
+        x.requires_grad_()
+        t.requires_grad_()
+        value = focal(*options)
+        assert value[2] == 0
+        assert torch.autograd.grad(value.sum(), x)[0][2] == 0
+
+    @pytest.mark.parametrize("shape", [(), (5,), (4, 3), (2, 3, 4), (2, 3, 4, 5)])
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0, 5.0])
+    @pytest.mark.parametrize("block", [7, 1 << 16])
+    def test_kernel_equals_definition(self, shape, gamma, block, monkeypatch):
+        monkeypatch.setattr(_blocks, "CPU_BLOCK", block)
+        x, t = 3 * torch.randn(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)
+        x.requires_grad_()
+        per_class = torch.rand(3, dtype=torch.float64) if len(shape) > 1 else 0.3
+        for options in (
+            {"alpha": None},
+            {"alpha": -1, "class_weight": per_class},
+            {"alpha": per_class, "class_weight": per_class, "ignore_index": -100},
+        ):
+            target = t if "ignore_index" not in options else torch.where(torch.rand(shape) < 0.3, -100.0, t)
+            results = []
+            for context in (contextlib.nullcontext, use_definitions):
+                with context():
+                    value, normalizer, _ = sigmoid_focal(x, target, gamma=gamma, **options)
+                    results.append((value, *torch.autograd.grad(value.sum(), x)))
+                    assert (normalizer is None) == (target is t or bool((target != -100).all()))
+            torch.testing.assert_close(*results)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_saturated_logits_in_half_precision(self, dtype):
+        x = torch.tensor([6e4, -6e4, 6e4, -6e4, 0.0], dtype=dtype, requires_grad=True)
+        for gamma in (0.0, 0.5, 2.0):
+            value = sigmoid_focal_loss(x, torch.tensor([0, 0, 1, 1, 1]), gamma=gamma)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+            assert value.isfinite().all()
+            assert gradient.isfinite().all()
+            assert gradient.dtype == dtype
+
     def test_bad_input(self):
         with pytest.raises(InputError, match=r"sigmoid_focal_loss: expected target of the shape of pred \(2,\)"):
             sigmoid_focal_loss(torch.zeros(2), torch.zeros(2, 1))
+        with pytest.raises(InputError, match=r"sigmoid_focal_loss: expected target with numbers in \[0, 1\]; got 255"):
+            sigmoid_focal_loss(torch.zeros(2), torch.tensor([0, 255]))
         for function in (
             lambda: focal_weight(torch.zeros(2), -1),
             lambda: sigmoid_focal_loss(*torch.zeros(2, 2), 1, -1),
@@ -289,16 +338,6 @@ class TestAutograd:
         assert torch.autograd.grad((y * y).sum(), x)[0].tolist() == [2, 0, 6]
         plain = torch.ones(2)
         assert hide_gradient(plain, torch.ones(2, dtype=torch.bool)) is plain
-
-    def test_a_constant_that_learns_gets_its_gradient(self):
-        x, t = torch.randn(3, dtype=torch.float64), torch.tensor([0.0, 1.0, -100.0], dtype=torch.float64)
-        alpha = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda a: elementwise(SigmoidFocal(None, 2.0, -100), x, t, a), alpha)
-        x.requires_grad_()
-        t.requires_grad_()
-        value = elementwise(SigmoidFocal(None, 2.0, -100), x, t, alpha)
-        assert value[2] == 0
-        assert torch.autograd.grad(value.sum(), x)[0][2] == 0
 
     def test_functions_transform(self):
         x, t = torch.randn(4, 3), torch.randint(0, 2, (4, 3))

@@ -4,6 +4,7 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 ``losses_cls.functional``.
 """
 
+from losses_cls import _kernels as _kernels
 from losses_cls import functional
 from losses_cls._version import __version__
 from losses_cls.asymmetric_loss import AsymmetricLoss, AsymmetricLossOptimized

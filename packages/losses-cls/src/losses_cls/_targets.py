@@ -1,63 +1,101 @@
-"""What the classification losses share: target forms, masses, class weights along axis 1."""
+"""Target forms of the classification losses: class indices, probabilities, one value per element."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
+from losses_core.kernels import Prepared
 from losses_core.utils import checks
+from losses_core.utils.value_checks import check_labels, check_probabilities
 
 
 def is_index(pred: Tensor, target: Tensor) -> bool:
-    """Whether ``target`` holds class indices (N,*S) for ``pred`` (N,C,*S), by shape; else probabilities."""
+    """Whether ``target`` has the shape (N,*S) of class indices for ``pred`` (N,C,*S), not that of ``pred``."""
+    checks.floating(pred)
     checks.tensor("target", target)
-    if target.shape == pred.shape[:1] + pred.shape[2:] and pred.ndim > 1:  # the usual case, without a detour
+    if pred.ndim == 2 and target.ndim == 1 and pred.shape[0] == target.shape[0]:  # the usual case, without a detour
         return True
     if pred.ndim < 2:
         raise InputError(f"expected pred of shape (N, C, *S); got {tuple(pred.shape)}.")
     index_shape = (pred.shape[0], *pred.shape[2:])
     checks.shape("target", target, index_shape, tuple(pred.shape), reference=f"pred {tuple(pred.shape)}")
-    return target.ndim == len(index_shape)
+    return target.ndim < pred.ndim
 
 
-def index_normalizer(target: Tensor, ignore_index: int, class_weight: Tensor | None) -> Tensor:
-    """Share of each label in the denominator of ``mean``: its class weight, 0 where ignored."""
-    counted = target != ignore_index
+def check_index(
+    pred: Tensor, target: Tensor, ignore_index: int | None, extra: tuple[int, ...] = ()
+) -> tuple[Tensor, int | None]:
+    """Labels as int64, and the ignored label, None where none is known to be ignored."""
+    labels = checks.index("target", target)
+    return labels, check_labels(labels, pred.shape[1], ignore_index, extra=extra)
+
+
+def index_normalizer(target: Tensor, ignore_index: int | None, class_weight: Tensor | None) -> Tensor | None:
+    """Share of each label in the denominator of ``mean``: its class weight, 0 where ignored; None: 1 each."""
+    if ignore_index is None:
+        return None if class_weight is None else class_weight[target]
+    ignored = target == ignore_index
     if class_weight is None:
-        return counted
-    return torch.where(counted, class_weight[target.where(counted, 0)], 0)
+        return ~ignored
+    return class_weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0)
 
 
-def along_classes(weight: Tensor, pred: Tensor) -> Tensor:
-    """View a per-class vector so that it broadcasts along axis 1 of ``pred``; a 0-d tensor stays as it is."""
-    if weight.ndim == 0 or pred.ndim < 2:
-        return weight
-    return weight.reshape(-1, *(1 for _ in pred.shape[2:]))
+def class_vector(name: str, given: Any, pred: Tensor) -> Any:
+    """Check an option that holds one number per class, (C,); a number becomes such a vector."""
+    if given is None or isinstance(given, Tensor):
+        check_lengths(pred, {name: given})
+        return given
+    precision = torch.promote_types(pred.dtype, torch.float32)
+    return torch.full(pred.shape[1:2], given, dtype=precision, device=pred.device)
 
 
-def per_class(weight: Tensor | None, pred: Tensor) -> Tensor | None:
-    """`along_classes` of an optional vector."""
-    return None if weight is None else along_classes(weight, pred)
-
-
-def classes_of(pred: Tensor) -> int:
-    """Number of classes, axis 1; 1 for a vector of logits."""
-    return pred.shape[1] if pred.ndim > 1 else 1
+def check_lengths(pred: Tensor, options: dict[str, Any]) -> None:
+    """Check the length of the options that hold one number per class of ``pred``."""
+    classes = pred.shape[1] if pred.ndim > 1 else 1
+    for name, given in options.items():
+        if isinstance(given, Tensor) and given.ndim and (given.ndim > 1 or given.shape[0] != classes):
+            raise InputError(
+                f"{name}: expected {classes} entries, one per class of pred {tuple(pred.shape)}; "
+                f"got {tuple(given.shape)}."
+            )
 
 
 def like_pred(pred: Tensor, target: Tensor) -> Tensor:
-    """Return a target of the shape of ``pred``, (N,) for (N,1) included, in its precision."""
+    """Return a target of the shape of ``pred``, (N,) for (N,1) included."""
+    checks.floating(pred)
     checks.tensor("target", target)
-    if target.shape != pred.shape:
-        if pred.ndim == 2 and pred.shape[1] == 1 and target.shape == pred.shape[:1]:
-            target = target.unsqueeze(1)
-        else:
-            hint = ""
-            if not target.is_floating_point() and target.shape == (pred.shape[0], *pred.shape[2:]):
-                hint = " Class indices go to CrossEntropyLoss or FocalLoss; here one-hot encode them."
-            raise InputError(
-                f"expected target of the shape of pred {tuple(pred.shape)}, elementwise; "
-                f"got {tuple(target.shape)} {target.dtype}.{hint}"
-            )
-    return target if target.is_floating_point() else target.to(pred.dtype)
+    if target.shape == pred.shape:
+        return target
+    if pred.ndim == 2 and pred.shape[1] == 1 and target.shape == pred.shape[:1]:
+        return target.unsqueeze(1)
+    hint = ""
+    if not target.is_floating_point() and target.shape == (*pred.shape[:1], *pred.shape[2:]):
+        hint = " Class indices go to CrossEntropyLoss or FocalLoss; here one-hot encode them."
+    raise InputError(
+        f"expected target of the shape of pred {tuple(pred.shape)}, elementwise; "
+        f"got {tuple(target.shape)} {target.dtype}.{hint}"
+    )
+
+
+def prepare_elements(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    """Check a target with a value in [0, 1] for each element, and the options along axis 1."""
+    target = like_pred(pred, target)
+    check_lengths(pred, options)
+    ignore_index = check_probabilities(target, options["ignore_index"])
+    if ignore_index is not None and target.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
+        ignore_index = None  # torch would compare uint8 with -100 as with 156
+    return pred, target, options | {"ignore_index": ignore_index}
+
+
+def element_normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:
+    """Share of each element in the denominator of ``mean``: 1, 0 where ignored; None: 1 each."""
+    return None if ignore_index is None else target != ignore_index
+
+
+def ignored_label(owner: object, ignore_index: int | None) -> int | None:
+    """Check the constructor parameter ``ignore_index``, an integer or None."""
+    return None if ignore_index is None else checks.number(owner, "ignore_index", ignore_index, integer=True)

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from losses_cls._targets import classes_of
+from losses_cls._targets import ignored_label
 from losses_cls.cross_entropy import cross_entropy
-from losses_cls.cross_entropy.softmax import deferred_cross_entropy
-from losses_core import BaseLoss, LossOptions, examples
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
+from losses_core.kernels import definition, delegate
 from losses_core.utils import checks
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.precision import full_precision
 
 
-@full_precision
+@definition(delegates=True)
 def label_smooth_loss(
     pred: Tensor,
     target: Tensor,
     *,
     smoothing: float = 0.1,
     class_weight: Tensor | None = None,
-    ignore_index: int = -100,
-) -> Tensor:
+    ignore_index: int | None = -100,
+) -> Unreduced:
     """Cross-entropy against smoothed labels, unreduced: see `LabelSmoothLoss`.
 
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S), or probabilities (N,C,*S).
-        smoothing: probability normalizer spread over all classes, in [0, 1).
+        smoothing: probability that is spread over all classes, in [0, 1).
         class_weight: (C,).
-        ignore_index: label whose loss and gradient are 0 (index targets).
+        ignore_index: label that is ignored; None: none is. For class indices only.
 
     Returns:
-        (N,*S)
+        ``Unreduced``: a value (N,*S), and as normalizer the class weight of each label, 0 where ignored.
     """
-    return cross_entropy(pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing)
+    options = {"class_weight": class_weight, "ignore_index": ignore_index, "label_smoothing": smoothing}
+    return delegate(cross_entropy, pred, target, **options)
 
 
 class LabelSmoothLoss(BaseLoss):
@@ -52,7 +51,8 @@ class LabelSmoothLoss(BaseLoss):
         smoothing: s, in [0, 1). Default: 0.1.
         num_classes: K; checked against pred when given, taken from pred at every call otherwise. Default: None.
         class_weight: list or tensor of K weights ≥ 0. Default: none.
-        ignore_index: label that costs nothing and gets no gradient. Default: -100. May also be given per call.
+        ignore_index: label that is ignored: its loss and gradient are 0, and it is not counted; None: no label is.
+            Default: -100. May also be given per call. For class indices only.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -64,7 +64,7 @@ class LabelSmoothLoss(BaseLoss):
         0-d for ``mean`` (the denominator of cross-entropy) and ``sum``, (N,*S) for ``none``.
 
     Raises:
-        InputError: a shape that does not fit, a number of classes other than ``num_classes``.
+        InputError: as `CrossEntropyLoss`; a number of classes other than ``num_classes``.
         ConfigError: an option outside its range.
 
     Example:
@@ -78,18 +78,18 @@ class LabelSmoothLoss(BaseLoss):
 
     Notes:
         Equals ``CrossEntropyLoss(label_smoothing=s)`` and torch's. mmpretrain's class fixes the number of classes at
-        its first call; here it is that of each call.
+        its first call; this one takes that of each call.
     """
 
+    function = label_smooth_loss
     example = examples.LABELS
-    class_axis = 1
 
     def __init__(
         self,
         smoothing: float = 0.1,
         num_classes: int | None = None,
         class_weight: Sequence[float] | Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
@@ -98,11 +98,9 @@ class LabelSmoothLoss(BaseLoss):
             None if num_classes is None else checks.number(self, "num_classes", num_classes, low=1, integer=True)
         )
         self._set_vector("class_weight", class_weight)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
+        self.ignore_index = ignored_label(self, ignore_index)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Tensor | Deferred:
-        classes = classes_of(pred)
-        if self.num_classes is not None and classes != self.num_classes:
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        if self.num_classes is not None and (pred.ndim < 2 or pred.shape[1] != self.num_classes):
             raise InputError(f"expected pred with num_classes={self.num_classes} on axis 1; got {tuple(pred.shape)}.")
-        weight = self._vector("class_weight", pred, classes)
-        return deferred_cross_entropy(pred, target, weight, ignore_index, self.smoothing)
+        return pred, target, options

@@ -4,6 +4,7 @@ Losses themselves live in the task packages (losses-cls, losses-det, losses-seg,
 classes as entry points, so every installed one appears in `LOSSES` without being imported.
 """
 
+from losses_core import _kernels as _kernels
 from losses_core._version import __version__
 from losses_core.base_loss import BaseLoss, CommonOptions, LossOptions
 from losses_core.builder import build_loss, build_multi_loss

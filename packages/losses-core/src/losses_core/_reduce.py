@@ -41,6 +41,10 @@ def reduce_call(
         scale: multiplies the result.
         group: the ranks to normalise over; None: this one alone.
     """
+    if reduction == "mean" and weight is None and avg_factor is None and group is None:
+        mean = call.small_mean()
+        if mean is not None:
+            return Reduction(mean, None, reduction, None, scale)
     kernel, _ = select(call, weight, reduced=reduction != "none")
     if kernel is None or kernel.passes == 2:
         return _by_definition(call, weight, reduction, avg_factor, scale, group)
@@ -62,8 +66,9 @@ def _by_kernel(
     group: Group | None,
 ) -> Reduction:
     pred = call.pred
-    if isinstance(denominator, Tensor):
-        denominator = denominator.to(torch.float64 if pred.dtype == torch.float64 else torch.float32)
+    precision = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    if isinstance(denominator, Tensor) and (denominator.is_floating_point() or torch.compiler.is_compiling()):
+        denominator = denominator.to(precision)
     if group is not None or (isinstance(denominator, Tensor) and denominator.requires_grad):
         return Reduction(_fused.reduced(call, kernel, weight, 1.0), denominator, reduction, group, scale)
     if torch.compiler.is_compiling():  # a factor in a tensor, so that none of its values is compiled into the code
@@ -76,10 +81,21 @@ def _by_kernel(
     if isinstance(denominator, Tensor) and denominator.is_cpu and pred.is_cpu:
         denominator = denominator.item()  # on the CPU, looking costs nothing
     if isinstance(denominator, Tensor):
-        factor = scale / torch.where(denominator <= 0, 1, denominator).to(pred.device)  # NaN stays NaN
+        factor = _scaled_reciprocal(denominator.to(pred.device), scale, precision)
     else:
         factor = scale if denominator is None or denominator <= 0 else scale / denominator
     return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction)
+
+
+def _scaled_reciprocal(denominator: Tensor, scale: float, precision: torch.dtype) -> Tensor:
+    """``scale / denominator``, with 1 for a denominator ≤ 0, in the fewest operations; NaN stays NaN."""
+    if denominator.is_floating_point():
+        denominator = denominator.masked_fill(denominator <= 0, 1)
+    else:
+        denominator = denominator.clamp(min=1)
+        denominator = denominator.double() if precision == torch.float64 else denominator
+    reciprocal = denominator.reciprocal()
+    return reciprocal if scale == 1.0 else reciprocal * scale
 
 
 def _total_normalizer(call: LossCall) -> float | Tensor:

@@ -32,15 +32,15 @@ class PerClassVectors(nn.Module):
             self.register_buffer(f"_{name}", _as_buffer(given, torch.device("cpu")), persistent=False)
 
     def _vector(self, name: str, pred: Tensor, length: int) -> Tensor | None:
-        """The tensor of a per-class parameter on the device and in the precision of ``pred``; None for None.
+        """The tensor of a per-class parameter on the device of ``pred``, in at least float32; None for None.
 
         A single number is returned as a 0-d tensor; anything else must have ``length`` entries.
         """
-        given = getattr(self, name)
+        given, dtype = getattr(self, name), torch.float64 if pred.dtype == torch.float64 else torch.float32
         if given is None:
             return None
         if name not in self._vectors:
-            return torch.full((), given, dtype=pred.dtype, device=pred.device)
+            return torch.full((), given, dtype=dtype, device=pred.device)
         buffer: Tensor = getattr(self, f"_{name}")
         if buffer.shape[0] != length:
             raise InputError(
@@ -50,7 +50,7 @@ class PerClassVectors(nn.Module):
             # once, so that a loss that was never moved does not copy (and wait) at every step
             buffer = _as_buffer(given, pred.device)
             setattr(self, f"_{name}", buffer)
-        return buffer.to(pred.device, pred.dtype)
+        return buffer.to(pred.device, dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

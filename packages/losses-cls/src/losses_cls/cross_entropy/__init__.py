@@ -1,8 +1,12 @@
 """Cross-entropy: softmax over class indices or probabilities, and binary per element."""
 
-from losses_cls.cross_entropy._softmax import cross_entropy, soft_cross_entropy
 from losses_cls.cross_entropy.binary import BinaryCrossEntropyLoss, binary_cross_entropy
-from losses_cls.cross_entropy.softmax import CrossEntropyLoss, SoftCrossEntropyLoss
+from losses_cls.cross_entropy.softmax import (
+    CrossEntropyLoss,
+    SoftCrossEntropyLoss,
+    cross_entropy,
+    soft_cross_entropy,
+)
 
 __all__ = [
     "BinaryCrossEntropyLoss",

@@ -2,126 +2,70 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import ClassVar, Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls._targets import classes_of, like_pred, per_class
-from losses_cls.cross_entropy._binary_host import summed_binary
-from losses_core import BaseLoss, LossOptions, examples
-from losses_core.utils import checks, temporaries
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.elementwise import Elements, Evaluated
-from losses_core.utils.logistic import logistic
-from losses_core.utils.native import FEW, Native
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
+from losses_cls._targets import element_normalizer, ignored_label, prepare_elements
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core.kernels import Prepared, definition
+from losses_core.utils import checks, stable
+from losses_core.utils.focal import along_channels
+from losses_core.utils.value_checks import check_probabilities
 
 
-@dataclasses.dataclass(frozen=True)
-class _Logits:
-    """Binary cross-entropy of logits: softplus(x) - x t; with a pos_weight w, (1-t) x + (1 + (w-1) t) softplus(-x)."""
-
-    ignore_index: int | None
-    index: ClassVar[bool] = False
-
-    def __call__(
-        self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Evaluated:
-        def value() -> Tensor:
-            if pos_weight is None:
-                return logistic(x, t)
-            return torch.addcmul((1 - t) * x, 1 + (pos_weight - 1) * t, F.softplus(-x))
-
-        def slope() -> Tensor:
-            if pos_weight is None:
-                return temporaries.sub(torch.sigmoid(x), t)
-            return torch.addcmul(1 - t, 1 + (pos_weight - 1) * t, torch.sigmoid(-x), value=-1)
-
-        return _weighted(value, slope, class_weight)
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    pred, target, options = prepare_elements(pred, target, **options)
+    if not options["with_logits"]:
+        valid, _, _ = stable.fill_ignored(pred, target, options["ignore_index"])
+        check_probabilities(valid, name="pred", cure="Does it hold logits? Then set with_logits=True.")
+    return pred, target, options
 
 
-def _weighted(value: Callable[[], Tensor], slope: Callable[[], Tensor], weight: Tensor | None) -> Evaluated:
-    if weight is None:
-        return Evaluated(value, slope)
-    return Evaluated(lambda: value() * weight, lambda: slope() * weight)
+def _mean(
+    pred: Tensor, target: Tensor, *, pos_weight: Any, class_weight: Any, with_logits: bool, ignore_index: int | None
+) -> Tensor | None:
+    """The mean by torch's own operator, with the reciprocal of the number of valid elements as weight."""
+    if pos_weight is not None or class_weight is not None or not with_logits:
+        return None
+    if ignore_index is None:
+        return F.binary_cross_entropy_with_logits(pred, target.to(pred.dtype))
+    valid = target != ignore_index
+    weight = (valid / valid.sum().clamp(min=1)).to(pred.dtype)
+    return F.binary_cross_entropy_with_logits(pred.where(valid, 0), target.to(pred.dtype), weight, reduction="sum")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Probabilities:
-    """Binary cross-entropy of probabilities, each log bounded below by -100 and flat there."""
-
-    ignore_index: int | None
-    index: ClassVar[bool] = False
-
-    def __call__(
-        self, x: Tensor, t: Tensor, pos_weight: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Evaluated:
-        positive = t if pos_weight is None else t * pos_weight
-        log_p, log_n = x.log(), torch.log1p(-x)
-
-        def value() -> Tensor:
-            return -(positive * log_p.clamp(min=-100) + (1 - t) * log_n.clamp(min=-100))
-
-        def slope() -> Tensor:
-            tiny = torch.finfo(x.dtype).tiny
-            rising = torch.where(log_p > -100, positive / x.clamp(min=tiny), 0)
-            falling = torch.where(log_n > -100, (1 - t) / (1 - x).clamp(min=tiny), 0)
-            return falling - rising
-
-        return _weighted(value, slope, class_weight)
-
-
-def _deferred(
-    pred: Tensor,
-    target: Tensor,
-    pos_weight: Tensor | None,
-    class_weight: Tensor | None,
-    with_logits: bool,
-    ignore_index: int | None,
-) -> Deferred:
-    target = like_pred(pred, target)
-    pos_weight, class_weight = per_class(pos_weight, pred), per_class(class_weight, pred)
-    formula = _Logits(ignore_index) if with_logits else _Probabilities(ignore_index)
-    elements = Elements(formula, pred, target, pos_weight, class_weight)
-    if not (with_logits and class_weight is None and elements.plain):
-        return elements
-    if pred.numel() <= FEW:
-        return Native(partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight), pred, target, averages=True)
-    if pos_weight is not None:
-        return elements
-    return Summed(pred, elements.elements, partial(summed_binary, pred, target), pred.numel())
-
-
-@full_precision
+@definition(layout="channels", prepare=_prepare, normalizer=element_normalizer, mean=_mean)
 def binary_cross_entropy(
     pred: Tensor,
     target: Tensor,
     *,
-    pos_weight: Tensor | None = None,
-    class_weight: Tensor | None = None,
+    pos_weight: Tensor | float | None = None,
+    class_weight: Tensor | float | None = None,
     with_logits: bool = True,
     ignore_index: int | None = -100,
-) -> Tensor:
+) -> Unreduced:
     """Binary cross-entropy of each element, unreduced: see `BinaryCrossEntropyLoss`.
 
     Args:
         pred: logits, or probabilities with ``with_logits=False``; any shape.
-        target: of the shape of ``pred``, or (N,) for ``pred`` (N,1).
-        pos_weight: 0-d, or (C,) along axis 1: weight of the positive term.
-        class_weight: 0-d, or (C,) along axis 1: weight of both terms.
+        target: in [0, 1], of the shape of ``pred``, or (N,) for ``pred`` (N,1).
+        pos_weight: weight of the positive term: a number, or (C,) along axis 1.
+        class_weight: weight of both terms: a number, or (C,) along axis 1.
         with_logits: what ``pred`` holds.
-        ignore_index: elements equal to it have loss and gradient 0.
+        ignore_index: elements of the target equal to it are ignored; None: none is.
 
     Returns:
-        The shape of ``pred``.
+        ``Unreduced``: a value of the shape of ``pred``, and a normalizer of 1, 0 where ignored.
     """
-    return _deferred(pred, target, pos_weight, class_weight, with_logits, ignore_index).unreduced().value
+    x, t, ignored = stable.fill_ignored(pred, target.to(pred.dtype), ignore_index)
+    formula = stable.binary_cross_entropy if with_logits else stable.probability_cross_entropy
+    value = formula(x, t, along_channels(pos_weight, x))
+    if class_weight is not None:
+        value = value * along_channels(class_weight, x)
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
 
 
 class BinaryCrossEntropyLoss(BaseLoss):
@@ -138,7 +82,8 @@ class BinaryCrossEntropyLoss(BaseLoss):
         pos_weight: weight of the positive term, a number or C of them along axis 1. Default: none.
         with_logits: ``pred`` holds logits (True) or probabilities. Default: True.
         class_weight: list or tensor of C weights ≥ 0 along axis 1, on both terms. Default: none.
-        ignore_index: elements of the target equal to it cost nothing and get no gradient. Default: -100.
+        ignore_index: elements of the target equal to it are ignored; None: none is. Default: -100. May also be given
+            per call.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -150,7 +95,8 @@ class BinaryCrossEntropyLoss(BaseLoss):
         0-d for ``mean`` (Σ l / number of elements not ignored) and ``sum``, the shape of pred for ``none``.
 
     Raises:
-        InputError: a shape that does not fit; class indices, with a hint.
+        InputError: a shape that does not fit; class indices, with a hint; on the CPU, a target outside [0,1] that is
+            not ``ignore_index``, and with ``with_logits=False`` a pred outside [0,1].
 
     Example:
         >>> import torch
@@ -166,6 +112,7 @@ class BinaryCrossEntropyLoss(BaseLoss):
         -100 as in torch, and the gradient is 0 where it is bounded (torch's reaches 1e12 there); works under autocast.
     """
 
+    function = binary_cross_entropy
     example = examples.BINARY.probabilities_if("with_logits", False)
 
     def __init__(
@@ -173,17 +120,11 @@ class BinaryCrossEntropyLoss(BaseLoss):
         pos_weight: float | Sequence[float] | Tensor | None = None,
         with_logits: bool = True,
         class_weight: Sequence[float] | Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
         self._set_vector("pos_weight", pos_weight)
         self.with_logits = checks.flag(self, "with_logits", with_logits)
         self._set_vector("class_weight", class_weight)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
-        classes = classes_of(pred)
-        pos_weight = self._vector("pos_weight", pred, classes)
-        class_weight = self._vector("class_weight", pred, classes)
-        return _deferred(pred, target, pos_weight, class_weight, self.with_logits, ignore_index)
+        self.ignore_index = ignored_label(self, ignore_index)

@@ -3,27 +3,119 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls._targets import classes_of, is_index
-from losses_cls.cross_entropy._distributions_host import DistributionCrossEntropy
-from losses_cls.cross_entropy._labels_host import LabelCrossEntropy
-from losses_cls.cross_entropy._softmax import cross_entropy
-from losses_core import BaseLoss, LossOptions, examples
+from losses_cls._targets import check_index, class_vector, ignored_label, index_normalizer, is_index
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core.errors import InputError
+from losses_core.kernels import Prepared, definition, delegate
 from losses_core.utils import checks
-from losses_core.utils.deferred import Deferred
+from losses_core.utils.focal import along_channels
+from losses_core.utils.value_checks import check_probabilities
 
 
-def deferred_cross_entropy(
-    pred: Tensor, target: Tensor, class_weight: Tensor | None, ignore_index: int, smoothing: float
-) -> Tensor | Deferred:
-    """`cross_entropy` of labels, or of probabilities, to be computed."""
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    ignore_index = options["ignore_index"]
     if is_index(pred, target):
-        labels = checks.index("target", target)
-        return LabelCrossEntropy(pred, labels, ignore_index=ignore_index, mass_weight=class_weight, smoothing=smoothing)
-    return cross_entropy(pred, target, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=smoothing)
+        target, options["ignore_index"] = check_index(pred, target, ignore_index)
+    elif ignore_index in (None, -100):
+        options["ignore_index"] = check_probabilities(target, cure="Does it hold logits? Then apply softmax to them.")
+    else:
+        raise InputError(
+            f"ignore_index={ignore_index} has no meaning for a target of probabilities {tuple(target.shape)}: give "
+            "class indices, or exclude rows by a sample weight of 0."
+        )
+    options["class_weight"] = class_vector("class_weight", options["class_weight"], pred)
+    return pred, target, options
+
+
+def _normalizer(
+    pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, **_: Any
+) -> Tensor | None:
+    return index_normalizer(target, ignore_index, class_weight) if target.ndim < pred.ndim else None
+
+
+def _mean(
+    pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, label_smoothing: float
+) -> Tensor | None:
+    """The mean by torch's own operator; masks are for an ignored NaN, and for a batch that is ignored as a whole."""
+    if class_weight is not None or label_smoothing or target.ndim == pred.ndim:
+        return None
+    if ignore_index is None:
+        return F.cross_entropy(pred, target)
+    ignored = target == ignore_index
+    value = F.cross_entropy(pred.masked_fill(ignored.unsqueeze(1), 0), target, ignore_index=ignore_index)
+    return value.masked_fill(ignored.all(), 0)
+
+
+@definition(layout="classes", prepare=_prepare, normalizer=_normalizer, mean=_mean)
+def cross_entropy(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    class_weight: Tensor | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+) -> Unreduced:
+    """Softmax cross-entropy, unreduced: see `CrossEntropyLoss`.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: class indices (N,*S), or probabilities (N,C,*S).
+        class_weight: (C,).
+        ignore_index: label that is ignored; None: none is. For class indices only.
+        label_smoothing: in [0, 1].
+
+    Returns:
+        ``Unreduced``: a value (N,*S), and as normalizer the class weight of each label, 0 where ignored.
+    """
+    if target.ndim == pred.ndim:
+        return _of_probabilities(pred, target.to(pred.dtype), class_weight, label_smoothing)  # type: ignore[return-value]
+    ignored = None if ignore_index is None else target == ignore_index
+    if ignored is not None:
+        pred, target = pred.masked_fill(ignored.unsqueeze(1), 0), target.masked_fill(ignored, 0)
+    log_p = F.log_softmax(pred, 1)
+    value = -log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+    if class_weight is not None:
+        value = value * class_weight[target]
+    if label_smoothing:
+        weighted = log_p if class_weight is None else log_p * along_channels(class_weight, log_p)
+        value = (1 - label_smoothing) * value - label_smoothing / pred.shape[1] * weighted.sum(1)
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
+
+
+def _of_probabilities(pred: Tensor, q: Tensor, class_weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """-Σ w q log p over axis 1; 0 for a class of probability 0 with a logit of -inf, where the product is NaN."""
+    q, log_p = weighted_target(q, class_weight, label_smoothing), F.log_softmax(pred, 1)
+    return -(q * log_p.masked_fill((q == 0) & (log_p == -torch.inf), 0)).sum(1)
+
+
+def weighted_target(q: Tensor, class_weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """Probabilities with label smoothing, times the class weights."""
+    if label_smoothing:
+        q = q * (1 - label_smoothing) + label_smoothing / q.shape[1]
+    return q if class_weight is None else q * along_channels(class_weight, q)
+
+
+@definition(delegates=True)
+def soft_cross_entropy(pred: Tensor, target: Tensor, *, class_weight: Tensor | None = None) -> Unreduced:
+    """Softmax cross-entropy against probabilities, unreduced: see `SoftCrossEntropyLoss`.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: probabilities (N,C,*S).
+        class_weight: (C,).
+
+    Returns:
+        ``Unreduced``: a value (N,*S).
+    """
+    checks.floating(pred)
+    checks.same_shape(pred, checks.tensor("target", target))
+    return delegate(cross_entropy, pred, target, class_weight=class_weight, ignore_index=None)
 
 
 class CrossEntropyLoss(BaseLoss):
@@ -41,7 +133,8 @@ class CrossEntropyLoss(BaseLoss):
 
     Args:
         class_weight: list or tensor of C weights ≥ 0. Default: none.
-        ignore_index: label that costs nothing and gets no gradient. Default: -100. May also be given per call.
+        ignore_index: label that is ignored: its loss and gradient are 0, and it is not counted; None: no label is.
+            Default: -100. May also be given per call. For class indices only.
         label_smoothing: in [0, 1]. Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
@@ -54,9 +147,9 @@ class CrossEntropyLoss(BaseLoss):
         0-d for ``mean`` and ``sum``, (N,*S) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit.
+        InputError: a shape or a dtype that does not fit; an ``ignore_index`` other than -100 with probabilities; on the
+            CPU, a label outside [0,C) that is not ``ignore_index``, or a probability outside [0,1].
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -71,28 +164,24 @@ class CrossEntropyLoss(BaseLoss):
 
     Notes:
         Value and gradient equal ``torch.nn.CrossEntropyLoss``, the class-weighted mean included; ``avg_factor=N`` gives
-        the plain mean. They differ where every label is ignored (here 0, there NaN) and where an ignored place holds
-        NaN or inf (here its gradient is exactly 0, there NaN).
+        the plain mean. They differ where every label is ignored (here 0, in torch NaN) and where the logits of an
+        ignored label are NaN or inf (here the gradient is exactly 0, in torch NaN).
     """
 
+    function = cross_entropy
     example = examples.LABELS
-    class_axis = 1
 
     def __init__(
         self,
         class_weight: Sequence[float] | Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         label_smoothing: float = 0.0,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
         self._set_vector("class_weight", class_weight)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
+        self.ignore_index = ignored_label(self, ignore_index)
         self.label_smoothing = checks.number(self, "label_smoothing", label_smoothing, low=0, high=1)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Tensor | Deferred:
-        weight = self._vector("class_weight", pred, classes_of(pred))
-        return deferred_cross_entropy(pred, target, weight, ignore_index, self.label_smoothing)
 
 
 class SoftCrossEntropyLoss(BaseLoss):
@@ -112,10 +201,11 @@ class SoftCrossEntropyLoss(BaseLoss):
         - weight: (N,*S) or a leading-dims prefix of it.
 
     Returns:
-        0-d for ``mean`` (Σ l / number of (N,*S) places) and ``sum``, (N,*S) for ``none``.
+        0-d for ``mean`` (Σ l / number of rows (N,*S)) and ``sum``, (N,*S) for ``none``.
 
     Raises:
-        InputError: a shape that does not fit. TypeError: ``ignore_index``, which has no meaning here.
+        InputError: a shape that does not fit; on the CPU, a probability outside [0,1].
+        TypeError: ``ignore_index``, which has no meaning for distributions.
 
     Example:
         >>> import torch
@@ -128,17 +218,12 @@ class SoftCrossEntropyLoss(BaseLoss):
 
     Notes:
         Equals ``torch.nn.CrossEntropyLoss`` with probability targets. A class with probability 0 whose logit is -inf
-        contributes 0 here and NaN there.
+        contributes 0; in torch it makes the loss NaN.
     """
 
+    function = soft_cross_entropy
     example = examples.DISTRIBUTIONS
-    class_axis = 1
 
     def __init__(self, class_weight: Sequence[float] | Tensor | None = None, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self._set_vector("class_weight", class_weight)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> DistributionCrossEntropy:
-        checks.same_shape(pred, target)
-        weight = self._vector("class_weight", pred, classes_of(pred))
-        return DistributionCrossEntropy(pred, target.to(pred.dtype), weight)

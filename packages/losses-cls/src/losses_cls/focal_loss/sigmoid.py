@@ -3,89 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
+import torch
 from torch import Tensor
 
-from losses_cls._targets import classes_of, like_pred, per_class
-from losses_core import BaseLoss, LossOptions, examples
+from losses_cls._targets import check_index, check_lengths, ignored_label, is_index, prepare_elements
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core.errors import InputError
+from losses_core.kernels import Prepared, definition, delegate
 from losses_core.utils import checks
-from losses_core.utils.elementwise import Elements
-from losses_core.utils.focal import SigmoidFocal, switch
-from losses_core.utils.precision import full_precision
+from losses_core.utils.focal import along_channels, alpha_is_off, focal_elements, sigmoid_focal
 
 
-@full_precision
+@definition(delegates=True)
 def binary_focal_loss(
     pred: Tensor,
     target: Tensor,
     *,
     alpha: Tensor | float | None = 0.25,
     gamma: float = 2.0,
-    class_weight: Tensor | None = None,
+    class_weight: Tensor | float | None = None,
     ignore_index: int | None = -100,
-) -> Tensor:
+) -> Unreduced:
     """Focal loss of sigmoid probabilities, elementwise and unreduced: see `BinaryFocalLoss`.
 
     Args:
         pred: logits, any shape.
-        target: of the shape of ``pred``; (N,) for ``pred`` (N,1).
+        target: in [0, 1], of the shape of ``pred``; (N,) for ``pred`` (N,1).
         alpha: weight of the positives (1 - alpha that of the negatives), a number or (C,) along axis 1; None or
             negative: off.
         gamma: focusing parameter ≥ 0.
-        class_weight: (C,) along axis 1.
-        ignore_index: elements equal to it have loss and gradient 0.
+        class_weight: a number, or (C,) along axis 1.
+        ignore_index: elements of the target equal to it are ignored; None: none is.
 
     Returns:
-        The shape of ``pred``.
+        ``Unreduced``: a value of the shape of ``pred``, and a normalizer of 1, 0 where ignored.
     """
-    return deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index).elements()
+    given = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
+    pred, target, options = prepare_elements(pred, target, **given)
+    return delegate(sigmoid_focal, pred, target, **options)
 
 
-@full_precision
+def _prepare_index(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    if not is_index(pred, target):
+        raise InputError(f"expected target with class indices for pred {tuple(pred.shape)}; got {tuple(target.shape)}.")
+    target, options["ignore_index"] = check_index(pred, target, options["ignore_index"], extra=(pred.shape[1],))
+    check_lengths(pred, options)
+    options["alpha"] = None if alpha_is_off(options["alpha"]) else options["alpha"]
+    return pred, target, options
+
+
+def _index_normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:
+    if ignore_index is None:
+        return None
+    valid = target != ignore_index
+    return valid if pred.ndim == 2 else valid.unsqueeze(1).expand_as(pred)
+
+
+@definition(layout="channels", prepare=_prepare_index, normalizer=_index_normalizer)
 def index_focal_loss(
     pred: Tensor,
     target: Tensor,
     *,
     alpha: Tensor | float | None = 0.25,
     gamma: float = 2.0,
-    class_weight: Tensor | None = None,
+    class_weight: Tensor | float | None = None,
     ignore_index: int | None = -100,
-) -> Tensor:
+) -> Unreduced:
     """Focal loss of sigmoid probabilities for class indices with background, as in RetinaNet: see `FocalLoss`.
 
     Args:
-        pred: logits (N,C).
-        target: (N,), values in [0,C); any other label is background (no positive in the row).
+        pred: logits (N,C,*S).
+        target: (N,*S), values in [0,C), or C for background: no positive among the classes.
         alpha, gamma, class_weight: as in `binary_focal_loss`.
-        ignore_index: rows labelled with it have loss and gradient 0.
+        ignore_index: label that is ignored, in all classes; None: none is.
 
     Returns:
-        (N,C)
+        ``Unreduced``: a value (N,C,*S), and a normalizer of 1, 0 where ignored.
     """
-    return deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index, index=True).elements()
-
-
-def deferred_focal(
-    pred: Tensor,
-    target: Tensor,
-    alpha: Tensor | float | None,
-    gamma: float,
-    class_weight: Tensor | None,
-    ignore_index: int | None,
-    *,
-    index: bool = False,
-) -> Elements:
-    """`binary_focal_loss`, or `index_focal_loss`, to be computed."""
-    if index:
-        target = checks.index("target", target)
-        checks.shape("target", target, pred.shape[:1], reference=f"pred {tuple(pred.shape)}")
-    else:
-        target = like_pred(pred, target)
-    one_for_all = None if isinstance(alpha, Tensor) else switch(alpha)
-    formula = SigmoidFocal(one_for_all, gamma, ignore_index, index)
-    factors = per_class(alpha if isinstance(alpha, Tensor) else None, pred), per_class(class_weight, pred)
-    return Elements(formula, pred, target, *factors)
+    classes = along_channels(torch.arange(pred.shape[1], device=pred.device), pred)
+    one_hot = (target.unsqueeze(1) == classes).to(pred.dtype)
+    if ignore_index is None:
+        return focal_elements(pred, one_hot, alpha, gamma, class_weight)  # type: ignore[return-value]
+    ignored = (target == ignore_index).unsqueeze(1)
+    value = focal_elements(pred.masked_fill(ignored, 0), one_hot, alpha, gamma, class_weight)
+    return value.masked_fill(ignored, 0)  # type: ignore[return-value]
 
 
 class BinaryFocalLoss(BaseLoss):
@@ -100,19 +103,20 @@ class BinaryFocalLoss(BaseLoss):
     Args:
         alpha: weight of the positives in [0,1]; None or negative: off. Default: 0.25.
         gamma: focusing parameter ≥ 0. Default: 2.
-        ignore_index: elements of the target equal to it cost nothing and get no gradient. Default: -100.
+        ignore_index: elements of the target equal to it are ignored; None: none is. Default: -100. May also be given
+            per call.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
         - pred: logits, any shape.
-        - target: of the shape of pred (float, int or bool), or (N,) for pred (N,1).
+        - target: of the shape of pred, in [0,1] (float, int or bool), or (N,) for pred (N,1).
         - weight: of the shape of pred or a leading-dims prefix of it.
 
     Returns:
         0-d for ``mean`` (Σ l / number of elements not ignored) and ``sum``, the shape of pred for ``none``.
 
     Raises:
-        InputError: a shape that does not fit.
+        InputError: a shape that does not fit; on the CPU, a target outside [0,1] that is not ``ignore_index``.
         ConfigError: an option outside its range.
 
     Example:
@@ -125,26 +129,24 @@ class BinaryFocalLoss(BaseLoss):
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv 1708.02002.
 
     Notes:
-        Equals torchvision's ``sigmoid_focal_loss`` where that is finite; keeps pred and target for the backward, and
-        nothing else.
+        Equals torchvision's ``sigmoid_focal_loss`` where that is finite.
     """
 
+    function = binary_focal_loss
+    internal_options = ("class_weight",)
     example = examples.BINARY
 
     def __init__(
         self,
         alpha: float | None = 0.25,
         gamma: float = 2.0,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
         self.alpha = None if alpha is None else checks.number(self, "alpha", alpha, high=1)
         self.gamma = checks.number(self, "gamma", gamma, low=0)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Elements:
-        return deferred_focal(pred, target, self.alpha, self.gamma, None, ignore_index)
+        self.ignore_index = ignored_label(self, ignore_index)
 
 
 class MultiLabelFocalLoss(BaseLoss):
@@ -158,7 +160,8 @@ class MultiLabelFocalLoss(BaseLoss):
         alpha: weight of the positives in [0,1], a number or a list of C; None or negative: off. Default: 0.25.
         gamma: focusing parameter ≥ 0. Default: 2.
         class_weight: list or tensor of C weights ≥ 0. Default: none.
-        ignore_index: elements of the target equal to it cost nothing and get no gradient. Default: -100.
+        ignore_index: elements of the target equal to it are ignored; None: none is. Default: -100. May also be given
+            per call.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -170,7 +173,8 @@ class MultiLabelFocalLoss(BaseLoss):
         0-d for ``mean`` (Σ l / number of elements not ignored) and ``sum``, (N,C,*S) for ``none``.
 
     Raises:
-        InputError: a shape that does not fit; class indices, with a hint.
+        InputError: a shape that does not fit; class indices, with a hint; on the CPU, a target outside [0,1] that is
+            not ``ignore_index``.
         ConfigError: an option outside its range.
 
     Example:
@@ -183,6 +187,7 @@ class MultiLabelFocalLoss(BaseLoss):
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv 1708.02002.
     """
 
+    function = binary_focal_loss
     example = examples.BINARY
 
     def __init__(
@@ -190,17 +195,11 @@ class MultiLabelFocalLoss(BaseLoss):
         alpha: float | Sequence[float] | Tensor | None = 0.25,
         gamma: float = 2.0,
         class_weight: Sequence[float] | Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
         self._set_vector("alpha", alpha)
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self._set_vector("class_weight", class_weight)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Elements:
-        classes = classes_of(pred)
-        alpha = self.alpha if isinstance(self.alpha, int | float) else self._vector("alpha", pred, classes)
-        class_weight = self._vector("class_weight", pred, classes)
-        return deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index)
+        self.ignore_index = ignored_label(self, ignore_index)

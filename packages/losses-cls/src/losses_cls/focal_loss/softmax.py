@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls._targets import classes_of, is_index
-from losses_cls.cross_entropy._labels_host import LabelCrossEntropy
-from losses_cls.focal_loss.sigmoid import deferred_focal
-from losses_core import BaseLoss, LossOptions, examples
+from losses_cls._targets import check_index, class_vector, ignored_label, index_normalizer, is_index
+from losses_cls.focal_loss.sigmoid import binary_focal_loss, index_focal_loss
+from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
+from losses_core.kernels import Prepared, definition, delegate
 from losses_core.utils import checks
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.elementwise import Evaluated, power
-from losses_core.utils.precision import full_precision
+from losses_core.utils.focal import alpha_is_off
+from losses_core.utils.stable import power
 
 
-@dataclasses.dataclass(frozen=True)
-class _OfCrossEntropy:
-    """α w (1-p)^γ c as a function of the cross-entropy c = -log p of the true class."""
-
-    alpha: float
-    gamma: float
-    ignore_index: ClassVar[None] = None  # ignored labels have c = 0 already
-    index: ClassVar[bool] = False
-
-    def __call__(self, c: Tensor, t: Tensor, weight: Tensor | None = None) -> Evaluated:
-        q = -torch.expm1(-c)
-        focus = power(q, self.gamma)
-        factor = self.alpha if weight is None else self.alpha * weight
-
-        def slope() -> Tensor:
-            # c · d(q^γ)/dc = γ q^γ · p c/q, and p c/q stays in [0,1]: finite for every γ ≥ 0 where p reaches 1
-            ratio = (1 - q) * c / q.clamp(min=torch.finfo(q.dtype).tiny)
-            return focus * (1 + self.gamma * ratio) * factor
-
-        return Evaluated(lambda: focus * c * factor, slope)
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    if not is_index(pred, target):
+        raise InputError(
+            f"expected target with class indices of shape {(pred.shape[0], *pred.shape[2:])} for pred "
+            f"{tuple(pred.shape)}; got {tuple(target.shape)}. One-hot targets need use_sigmoid=True."
+        )
+    target, options["ignore_index"] = check_index(pred, target, options["ignore_index"])
+    alpha = 1.0 if alpha_is_off(options["alpha"]) else options["alpha"]
+    options["alpha"] = class_vector("alpha", alpha, pred) if isinstance(alpha, Tensor) else alpha
+    options["class_weight"] = class_vector("class_weight", options["class_weight"], pred)
+    return pred, target, options
 
 
-@full_precision
+def _normalizer(
+    pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, **_: Any
+) -> Tensor | None:
+    return index_normalizer(target, ignore_index, class_weight)
+
+
+@definition(layout="classes", prepare=_prepare, normalizer=_normalizer)
 def softmax_focal_loss(
     pred: Tensor,
     target: Tensor,
@@ -52,46 +48,67 @@ def softmax_focal_loss(
     alpha: Tensor | float | None = 0.25,
     gamma: float = 2.0,
     class_weight: Tensor | None = None,
-    ignore_index: int = -100,
-) -> Tensor:
+    ignore_index: int | None = -100,
+) -> Unreduced:
     """Focal loss of softmax probabilities, unreduced: see `FocalLoss`.
 
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S).
-        alpha: a plain factor, (C,) one per class, or None for 1.
+        alpha: a plain factor, or (C,), one per class; None or negative: off.
         gamma: focusing parameter ≥ 0.
         class_weight: (C,).
-        ignore_index: label whose loss and gradient are 0.
+        ignore_index: label that is ignored; None: none is.
 
     Returns:
-        (N,*S)
+        ``Unreduced``: a value (N,*S), and as normalizer the class weight of each label, 0 where ignored.
     """
-    return _deferred_focal(pred, target, alpha, gamma, class_weight, ignore_index).elements()
+    ignored = None if ignore_index is None else target == ignore_index
+    if ignored is not None:
+        pred, target = pred.masked_fill(ignored.unsqueeze(1), 0), target.masked_fill(ignored, 0)
+    log_p = F.log_softmax(pred, 1).gather(1, target.unsqueeze(1)).squeeze(1)
+    value: Tensor = -power(-torch.expm1(log_p), gamma) * log_p * label_factor(target, alpha, class_weight)
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
 
 
-def _deferred_focal(
+def label_factor(target: Tensor, alpha: Any, class_weight: Tensor | None) -> Any:
+    """α times the weight of the class of each label."""
+    alpha = alpha[target] if isinstance(alpha, Tensor) else alpha
+    return alpha if class_weight is None else alpha * class_weight[target]
+
+
+@definition(delegates=True)
+def focal_loss(
     pred: Tensor,
     target: Tensor,
-    alpha: Tensor | float | None,
-    gamma: float,
-    class_weight: Tensor | None,
-    ignore_index: int,
-) -> LabelCrossEntropy:
-    if not is_index(pred, target):
-        raise InputError(
-            f"expected target with class indices of shape {(pred.shape[0], *pred.shape[2:])} for pred "
-            f"{tuple(pred.shape)}; got {tuple(target.shape)}. One-hot targets need use_sigmoid=True."
-        )
-    per_class = isinstance(alpha, Tensor)
-    return LabelCrossEntropy(
-        pred,
-        checks.index("target", target),
-        ignore_index=ignore_index,
-        mass_weight=class_weight,
-        value_weight=alpha if isinstance(alpha, Tensor) else None,
-        focus=_OfCrossEntropy(1.0 if alpha is None or per_class else float(alpha), gamma),
-    )
+    *,
+    alpha: Tensor | float | None = 0.25,
+    gamma: float = 2.0,
+    class_weight: Tensor | None = None,
+    ignore_index: int | None = -100,
+    use_sigmoid: bool = False,
+) -> Unreduced:
+    """Focal loss, unreduced: `softmax_focal_loss`, or with ``use_sigmoid`` `index_focal_loss` or `binary_focal_loss`.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: class indices (N,*S); with ``use_sigmoid`` also one-hot (N,C,*S).
+        alpha: as in those.
+        gamma: focusing parameter ≥ 0.
+        class_weight: (C,).
+        ignore_index: label, or with a one-hot target element, that is ignored; None: none is.
+        use_sigmoid: one sigmoid per class instead of one softmax.
+
+    Returns:
+        ``Unreduced``: a value (N,*S), or (N,C,*S) with ``use_sigmoid``, and its normalizer.
+    """
+    function = softmax_focal_loss
+    if use_sigmoid:
+        function = index_focal_loss if is_index(pred, target) else binary_focal_loss
+        if function is index_focal_loss and pred.shape[1] == 1:
+            _warn_one_class()
+    options = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
+    return delegate(function, pred, target, **options)
 
 
 @functools.cache
@@ -104,7 +121,7 @@ def _warn_one_class() -> None:
 
 
 class FocalLoss(BaseLoss):
-    r"""Focal loss over class indices: cross-entropy that turns away from what is already classified well.
+    r"""Focal loss over class indices: cross-entropy that down-weights examples that are already classified well.
 
     .. math:: l = -\alpha\, (1-p_y)^\gamma \log p_y, \qquad p = \operatorname{softmax}(x)
 
@@ -115,27 +132,27 @@ class FocalLoss(BaseLoss):
     Use when: classes are imbalanced or easy samples dominate; dense detection (``use_sigmoid=True``).
 
     Args:
-        alpha: a plain factor (softmax) or the weight of positives (sigmoid); a list of C gives one per class; None:
-            off. Default: 0.25.
+        alpha: a plain factor (softmax) or the weight of positives (sigmoid); a list of C gives one per class; None or
+            negative: off. Default: 0.25.
         gamma: focusing parameter ≥ 0; 0 gives cross-entropy. Default: 2.
         class_weight: list or tensor of C weights ≥ 0. Default: none.
-        ignore_index: label that costs nothing and gets no gradient. Default: -100. May also be given per call.
+        ignore_index: label that is ignored: its loss and gradient are 0, and it is not counted; None: no label is.
+            Default: -100. May also be given per call.
         use_sigmoid: one sigmoid per class, as in RetinaNet, instead of one softmax. Default: False.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
-        - pred: logits (N,C,*S); (N,C) with ``use_sigmoid``.
-        - target: (N,*S) integer in [0,C) or ``ignore_index``; with ``use_sigmoid`` (N,), where C is background, or
-          one-hot (N,C).
+        - pred: logits (N,C,*S).
+        - target: (N,*S) integer in [0,C) or ``ignore_index``; with ``use_sigmoid`` also C for background, or one-hot
+          (N,C,*S).
         - weight: of the shape of the loss or a leading-dims prefix of it.
 
     Returns:
-        0-d for ``mean`` and ``sum``; for ``none`` (N,*S), or (N,C) with ``use_sigmoid``.
+        0-d for ``mean`` and ``sum``; for ``none`` (N,*S), or (N,C,*S) with ``use_sigmoid``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit.
+        InputError: a shape or a dtype that does not fit; on the CPU, a label that is not allowed.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index`` (softmax).
 
     Example:
         >>> import torch
@@ -153,6 +170,7 @@ class FocalLoss(BaseLoss):
         where torchvision and kornia give NaN.
     """
 
+    function = focal_loss
     example = examples.LABELS
 
     def __init__(
@@ -160,7 +178,7 @@ class FocalLoss(BaseLoss):
         alpha: float | Sequence[float] | Tensor | None = 0.25,
         gamma: float = 2.0,
         class_weight: Sequence[float] | Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         use_sigmoid: bool = False,
         **options: Unpack[LossOptions],
     ) -> None:
@@ -168,19 +186,5 @@ class FocalLoss(BaseLoss):
         self._set_vector("alpha", alpha)
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self._set_vector("class_weight", class_weight)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
+        self.ignore_index = ignored_label(self, ignore_index)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
-        self.class_axis = None if use_sigmoid else 1  # type: ignore[misc]  # one class, two shapes of the loss
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
-        classes = classes_of(pred)
-        class_weight = self._vector("class_weight", pred, classes)
-        alpha = self.alpha if isinstance(self.alpha, int | float) else self._vector("alpha", pred, classes)
-        if not self.use_sigmoid:
-            return _deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index)
-        if pred.ndim != 2:
-            raise InputError(f"expected pred of shape (N, C) with use_sigmoid=True; got {tuple(pred.shape)}.")
-        index = checks.tensor("target", target).ndim == 1
-        if index and classes == 1 and not torch.compiler.is_compiling():
-            _warn_one_class()
-        return deferred_focal(pred, target, alpha, self.gamma, class_weight, ignore_index, index=index)

@@ -2,107 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils import checks, temporaries
-from losses_core.utils.elementwise import Evaluated, elementwise, power, set_at
-from losses_core.utils.logistic import logistic
-from losses_core.utils.precision import full_precision, match_dtype
-from losses_core.utils.weight_reduce import reduce_loss
-
-
-@dataclasses.dataclass(frozen=True)
-class SigmoidFocal:
-    """α_t q^γ · BCE with q = 1 - p_t, as a `losses_core.utils.elementwise.Formula`.
-
-    ``t`` is a target of the shape of ``x``, or (N,) class indices for ``x`` (N,C) with ``index=True``, where a label
-    outside [0,C) is background: a row without a positive.
-    """
-
-    alpha: float | None
-    gamma: float
-    ignore_index: float | None = None
-    index: bool = False
-
-    def __call__(
-        self, x: Tensor, t: Tensor, alpha: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Evaluated:
-        factor: float | Tensor | None = self.alpha if alpha is None else alpha
-        if not self.index:
-            return self._weighted(self._at(x, t.to(x.dtype), factor), class_weight)
-        classes = x.shape[1]
-        if torch.compiler.is_compiling():
-            # a compiler makes one loop of this
-            same = t.unsqueeze(1) == torch.arange(classes, device=x.device)
-            return self._weighted(self._at(x, same.to(x.dtype), factor), class_weight)
-        # all are negatives but one per row
-        column = t.clamp(0, classes - 1).unsqueeze(1)
-        positive = (t.unsqueeze(1) == column).to(x.dtype)
-        if isinstance(factor, Tensor) and factor.ndim:
-            factors: tuple[float | Tensor | None, ...] = factor, factor.expand_as(x).gather(1, column)
-        else:
-            factors = factor, factor
-        rest, label = self._at(x, None, factors[0]), self._at(x.gather(1, column), positive, factors[1])
-
-        def patched(all_: Callable[[], Tensor], one: Callable[[], Tensor]) -> Callable[[], Tensor]:
-            return lambda: set_at(all_(), column, one())
-
-        return self._weighted(
-            Evaluated(patched(rest.value, label.value), patched(rest.slope, label.slope)), class_weight
-        )
-
-    def _at(self, x: Tensor, t: Tensor | None, alpha: float | Tensor | None) -> Evaluated:
-        """At targets of the shape of ``x``; None: all are 0."""
-        p, bce = torch.sigmoid(x), logistic(x, t)
-        gamma = self.gamma
-        if t is None:
-            balance: float | Tensor | None = None if alpha is None else 1 - alpha
-            q, turn = p, None
-        else:
-            balance = None if alpha is None else _balance(t, alpha)
-            turn = torch.rsub(t, 1, alpha=2)
-            q = torch.addcmul(t, p, turn)
-
-        def value() -> Tensor:
-            loss = power(q, gamma) * bce
-            return loss if balance is None else temporaries.mul(loss, balance)
-
-        def slope() -> Tensor:
-            if turn is None or t is None:
-                # d(p^γ)/dx = γ p^γ (1-p)
-                loss = temporaries.mul(temporaries.mul(torch.rsub(p, 1), bce), gamma)
-                loss = temporaries.mul(temporaries.add(loss, p), power(p, gamma))
-            else:
-                # d(q^γ)/dx = γ q^(γ-1) (1-2t) p n
-                loss = temporaries.mul(temporaries.mul(torch.addcmul(p, p, p, value=-1), turn), bce)
-                if gamma >= 1:
-                    loss = temporaries.addcmul(temporaries.mul(loss, gamma), p - t, q)
-                    loss = loss if gamma == 1 else temporaries.mul(loss, power(q, gamma - 1))
-                else:
-                    # p n / q stays in [0,1], so no γ and no saturated logit makes it infinite
-                    ratio = loss / q.clamp(min=torch.finfo(q.dtype).tiny)
-                    loss = torch.add(p - t, ratio, alpha=gamma) * power(q, gamma)
-            return loss if balance is None else temporaries.mul(loss, balance)
-
-        return Evaluated(value, slope)
-
-    @staticmethod
-    def _weighted(evaluated: Evaluated, weight: Tensor | None) -> Evaluated:
-        if weight is None:
-            return evaluated
-        return Evaluated(lambda: evaluated.value() * weight, lambda: evaluated.slope() * weight)
-
-
-def _balance(t: Tensor, alpha: float | Tensor) -> Tensor:
-    """α t + (1-α) (1-t)"""
-    if isinstance(alpha, Tensor):
-        return torch.addcmul(1 - alpha, t, 2 * alpha - 1)
-    return torch.rsub(t, 1 - alpha, alpha=1 - 2 * alpha)
+from losses_core.kernels import Prepared, definition
+from losses_core.utils import checks, stable
+from losses_core.utils.precision import full_precision
+from losses_core.utils.value_checks import check_probabilities
+from losses_core.utils.weight_reduce import Unreduced, reduce_loss
 
 
 @full_precision
@@ -130,7 +40,75 @@ def focal_weight(p: Tensor, gamma: float) -> Tensor:
     return (1 - p).clamp(min=floor).pow(gamma)
 
 
-@full_precision
+def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
+    pred, target = checks.floating(pred), checks.tensor("target", target)
+    checks.same_shape(pred, target)
+    if options["gamma"] < 0:
+        raise InputError(f"gamma: expected a number >= 0; got {options['gamma']}.")
+    options["alpha"] = None if alpha_is_off(options["alpha"]) else options["alpha"]
+    options["ignore_index"] = check_probabilities(target, options["ignore_index"])
+    return pred, target, options
+
+
+def alpha_is_off(alpha: Any) -> bool:
+    """Whether ``alpha`` is None or a negative number, which turns the balance off."""
+    return alpha is None or (isinstance(alpha, float | int) and alpha < 0)
+
+
+def _normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:
+    return None if ignore_index is None else target != ignore_index
+
+
+@definition(layout="channels", prepare=_prepare, normalizer=_normalizer)
+def sigmoid_focal(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    alpha: Tensor | float | None = 0.25,
+    gamma: float = 2.0,
+    class_weight: Tensor | float | None = None,
+    ignore_index: int | None = None,
+) -> Unreduced:
+    r"""Sigmoid focal loss of each element, the definition behind `sigmoid_focal_loss` and the classes of losses-cls.
+
+    .. math:: w_c\, \alpha_t\, q^\gamma \left[-t \log p - (1-t) \log(1-p)\right], \qquad q = t (1-p) + (1-t) p
+
+    Args:
+        pred: logits, any shape.
+        target: in [0, 1], of the shape of ``pred``; integer and bool targets are accepted.
+        alpha: weight of the positives, 1 - alpha that of the negatives: a number, or (C,) along axis 1; None or a
+            negative number: off.
+        gamma: focusing parameter, ≥ 0.
+        class_weight: a number, or (C,) along axis 1.
+        ignore_index: elements of the target equal to it are ignored.
+
+    Returns:
+        ``Unreduced``: a value of the shape of ``pred``, and a normalizer of 1, 0 where ignored.
+    """
+    x, t, ignored = stable.fill_ignored(pred, target.to(pred.dtype), ignore_index)
+    value = focal_elements(x, t, alpha, gamma, class_weight)
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
+
+
+def focal_elements(
+    x: Tensor, t: Tensor, alpha: Tensor | float | None, gamma: float, class_weight: Tensor | float | None
+) -> Tensor:
+    """The formula of `sigmoid_focal`, for targets of the dtype of ``x``."""
+    q = t + (1 - 2 * t) * torch.sigmoid(x)
+    value = stable.power(q, gamma) * stable.binary_cross_entropy(x, t)
+    if alpha is not None:
+        alpha = along_channels(alpha, x)
+        value = value * (alpha * t + (1 - alpha) * (1 - t))
+    return value if class_weight is None else value * along_channels(class_weight, x)
+
+
+def along_channels(option: Any, x: Tensor) -> Any:
+    """View a per-class option so that it broadcasts along axis 1 of ``x``; a number or a 0-d tensor stays as it is."""
+    if not isinstance(option, Tensor) or option.ndim == 0 or x.ndim < 2:
+        return option
+    return option.reshape(-1, *(1 for _ in x.shape[2:]))
+
+
 def sigmoid_focal_loss(
     pred: Tensor, target: Tensor, alpha: float | None = 0.25, gamma: float = 2.0, *, reduction: str = "none"
 ) -> Tensor:
@@ -138,8 +116,7 @@ def sigmoid_focal_loss(
 
     .. math:: -\alpha_t (1-p_t)^\gamma \log p_t
 
-    Keeps only ``pred`` and ``target`` for its backward, and has a finite value and gradient for every γ ≥ 0 at
-    saturated logits.
+    Value and gradient are finite for every γ ≥ 0 at saturated logits.
 
     Args:
         pred: logits, any shape.
@@ -152,21 +129,15 @@ def sigmoid_focal_loss(
         The shape of ``pred``, or 0-d when reduced.
 
     Raises:
-        InputError: unequal shapes, a negative ``gamma``, an unknown reduction.
+        InputError: unequal shapes, a target outside [0, 1], a negative ``gamma``, an unknown reduction.
 
     Example:
         >>> import torch
         >>> sigmoid_focal_loss(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
         tensor([0.0433, 1.2376])
     """
-    checks.floating(pred)
-    checks.same_shape(pred, target)
-    if gamma < 0:
-        raise InputError(f"gamma: expected a number >= 0; got {gamma}.")
-    target = match_dtype(target, pred.dtype)
-    return reduce_loss(elementwise(SigmoidFocal(switch(alpha), gamma), pred, target), reduction)
-
-
-def switch(alpha: float | None) -> float | None:
-    """None for a negative number, which turns the balance off as well."""
-    return None if alpha is None or alpha < 0 else float(alpha)
+    try:
+        return reduce_loss(sigmoid_focal(pred, target, alpha=alpha, gamma=gamma).value, reduction)
+    except InputError as error:
+        error.where = "sigmoid_focal_loss"
+        raise

@@ -1,0 +1,5 @@
+"""Kernels of the losses in this package; importing it registers them."""
+
+from losses_cls._kernels import asymmetric_loss as asymmetric_loss
+from losses_cls._kernels import cross_entropy as cross_entropy
+from losses_cls._kernels import focal_loss as focal_loss

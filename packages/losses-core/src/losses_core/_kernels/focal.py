@@ -1,0 +1,61 @@
+"""Kernel of the sigmoid focal loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses_core.kernels import kernel
+from losses_core.utils.focal import along_channels, sigmoid_focal
+from losses_core.utils.stable import logistic_loss, power, scale_and_mask_
+
+
+def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> float | None:
+    """Largest gradient of an element, as p (-log p) is at most 1/e; None for options in tensors."""
+    if class_weight is not None or isinstance(alpha, Tensor):
+        return None
+    return (1 + gamma / 2) * (1 if alpha is None else max(alpha, 1 - alpha))
+
+
+@kernel(sigmoid_focal, bound=focal_bound)
+def sigmoid_focal_kernel(
+    x: Tensor,
+    t: Tensor,
+    *,
+    alpha: Tensor | float | None,
+    gamma: float,
+    class_weight: Tensor | float | None,
+    ignore_index: int | None,
+    needs_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Value and gradient, from p and the cross-entropy: α_t q^γ ce, with dq/dx = (1-2t) p (1-p)."""
+    p, value, grad = torch.sigmoid(x), logistic_loss(x, t), None
+    sign = torch.rsub(t, 1, alpha=2)
+    q = torch.addcmul(t, p, sign)
+    if needs_grad:
+        moved = torch.addcmul(p, p, p, value=-1).mul_(sign).mul_(value)
+        if gamma >= 1:
+            grad = p.sub_(t).mul_(q).add_(moved, alpha=gamma).mul_(power(q, gamma - 1))
+        else:  # moved / q is at most 1/e
+            moved.div_(q.clamp(min=torch.finfo(q.dtype).tiny))
+            grad = p.sub_(t).add_(moved, alpha=gamma).mul_(power(q, gamma))
+    value.mul_(power(q, gamma))
+    scale_and_mask_(
+        value, grad, _factor(x, t, alpha, class_weight), None if ignore_index is None else t == ignore_index
+    )
+    return value, grad
+
+
+def _factor(x: Tensor, t: Tensor, alpha: Tensor | float | None, class_weight: Tensor | float | None) -> Any:
+    """α_t w: α t + (1-α) (1-t), times the weight of the class."""
+    weight = along_channels(class_weight, x)
+    if alpha is None:
+        return weight
+    alpha = along_channels(alpha, x)
+    if isinstance(alpha, Tensor):
+        balance = torch.addcmul(1 - alpha, t, 2 * alpha - 1)
+    else:
+        balance = torch.rsub(t, 1 - alpha, alpha=1 - 2 * alpha)
+    return balance if weight is None else balance.mul_(weight)
