@@ -1,7 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo`, `parity`, `bench`, `interop`, `release` and `dev`. What is tested is the wheels that
-`build` makes, not the source tree.
+`nox` runs everything but `demo`, `parity`, `bench`, `interop`, `generate`, `new-loss`, `release` and `dev`. What is
+tested is the wheels that `build` makes, not the source tree.
 """
 
 import os
@@ -139,8 +139,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/check_boundaries.py")
-    for generator in sorted(Path("tools").glob("generate_*.py")):
-        session.run("python", str(generator), "--check")
+    session.run("python", "tools/generate.py", "--check")
 
 
 @nox.session
@@ -243,6 +242,18 @@ def interop(session: nox.Session) -> None:
     session.run(
         "pytest", "tests/interop", "docs/frameworks", "-o", "filterwarnings=default", *session.posargs, env=TEST_ENV
     )
+
+
+@nox.session(default=False, venv_backend="none")
+def generate(session: nox.Session) -> None:
+    """Write what follows from sources and entry points: exports, catalogue, stub, lists. `-- --check` only compares."""
+    session.run(sys.executable, "tools/generate.py", *session.posargs, external=True)
+
+
+@nox.session(name="new-loss", default=False, venv_backend="none")
+def new_loss(session: nox.Session) -> None:
+    """Write the skeleton of a loss, `-- seg MyLoss`: source, entry point, test case, oracle; then `generate`."""
+    session.run(sys.executable, "tools/new_loss.py", *session.posargs, external=True)
 
 
 @nox.session(default=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 CORE = "losses_core"
 FACADE = "losses"  # forwards to whatever is installed, so it alone may name them all
 CATALOGUE = "_catalogue.py"
-PLUGIN = re.compile(r"\blosses[-_](?!core)[a-z]+\b")
+PLUGIN = re.compile(r"\blosses[-_](?!core|testkit)[a-z]+\b")
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:

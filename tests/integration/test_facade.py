@@ -150,5 +150,5 @@ def test_generator(generator: dict[str, Any], repository: Path, capsys: pytest.C
     project.write_text(project.read_text() + 'OtherLoss = "losses_det.new:OtherLoss"\n')
     capsys.readouterr()
     assert main(["--check"], repository) == 1
-    assert "out of date: run tools/generate_facade.py" in capsys.readouterr().out
+    assert "out of date: run nox -s generate" in capsys.readouterr().out
     assert stub.read_text().splitlines() == lines

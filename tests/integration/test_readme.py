@@ -64,7 +64,8 @@ def test_sessions_exist() -> None:
     named = {name for words in re.findall(r"nox -s ([\w -]+?)(?: --|[\s`]*[#\n`])", text) for name in words.split()}
     packages = {path.parent.name.removeprefix("losses-") for path in ROOT.glob("packages/*/pyproject.toml")}
     source = (ROOT / "noxfile.py").read_text()
-    sessions = {f"tests-{name}" for name in packages} | set(re.findall(r"^def (\w+)\(session", source, re.MULTILINE))
+    defined = re.findall(r"^def (\w+)\(session", source, re.MULTILINE)
+    sessions = {f"tests-{name}" for name in packages} | {name.replace("_", "-") for name in defined}
     assert named
     assert named <= sessions
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 import types
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from losses_core._names import snake_case as snake_case
 
 
 def own_code(function: Any) -> Any:
@@ -22,18 +23,6 @@ def own_code(function: Any) -> Any:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return functools.update_wrapper(copy, function)
-
-
-def snake_case(name: str) -> str:
-    """``CIoULoss`` → ``ciou``, ``OHEMCrossEntropyLoss`` → ``ohem_cross_entropy``: acronyms are one word.
-
-    Example:
-        >>> snake_case("KnowledgeDistillationLoss")
-        'knowledge_distillation'
-    """
-    name = (name.removesuffix("Loss") or name).replace("IoU", "IOU")
-    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
-    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
 
 
 def plain(value: Any) -> Any:

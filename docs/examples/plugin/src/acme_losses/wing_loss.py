@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.precision import full_precision
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    checks.tensor("pred", pred)
+    checks.tensor("target", target)
+    checks.same_shape(pred, target)
+    return pred, target if target.is_floating_point() else target.to(pred.dtype), options
+
+
+@definition(layout="elements", prepare=_prepare)
 def wing_loss(pred: Tensor, target: Tensor, *, width: float = 10.0, curvature: float = 2.0) -> Tensor:
     """Wing loss of each coordinate, unreduced: see `WingLoss`.
 
@@ -26,7 +33,6 @@ def wing_loss(pred: Tensor, target: Tensor, *, width: float = 10.0, curvature: f
     Returns:
         The shape of ``pred``.
     """
-    checks.same_shape(pred, target)
     error = (pred - target).abs()
     # the line meets the logarithm at the width
     offset = width - width * math.log1p(width / curvature)
@@ -74,11 +80,9 @@ class WingLoss(BaseLoss):
     """
 
     example = examples.VALUES
+    function = wing_loss
 
     def __init__(self, width: float = 10.0, curvature: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.width = checks.number(self, "width", width, above=0)
         self.curvature = checks.number(self, "curvature", curvature, above=0)
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return wing_loss(pred, target, width=self.width, curvature=self.curvature)
