@@ -129,16 +129,17 @@ def corner_grads(boxes: Boxes, by_iou: Tensor | None, grads: Grads) -> Tensor:
         by_side[0].add_(grads.size)
     # a side of 0 still has a gradient, or a box of height 0 could never grow
     by_side.masked_fill_(boxes.sides[1:last] < 0, 0)
-    by_size, by_shared, *by_hull = by_side.unbind(0)
-    outer = add(by_hull[0] if by_hull else None, grads.hull)
+    # by index, as a compiler that sees a write into what unbind gave compiles for one number of boxes
+    by_size, by_shared = by_side[0], by_side[1]
+    outer = add(by_side[2] if grads.hull_area is not None else None, grads.hull)
     # whose edge lies further out decides whether moving it moves the hull or the intersection
     further = torch.sign(boxes.offset).mul_(by_shared if outer is None else by_shared - outer)
     if grads.shift is not None:
         further.sub_(grads.shift)
     stretch = by_size.add_(by_shared if outer is None else by_shared.add_(outer), alpha=0.5)
-    low, high = further.mul_(0.5).unbind(0)
-    low.sub_(stretch)
-    high.add_(stretch)
+    further.mul_(0.5)
+    further[0].sub_(stretch)
+    further[1].add_(stretch)
     return further
 
 
