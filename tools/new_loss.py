@@ -34,7 +34,7 @@ def with_entry_point(text: str, name: str, target: str) -> str:
     lines = text.splitlines(keepends=True)
     header = lines.index(f'[project.entry-points."{GROUP}"]\n')
     at = header + 1
-    while at < len(lines) and "=" in lines[at] and lines[at] < f"{name} =":
+    while at < len(lines) and "=" in lines[at] and lines[at].partition(" =")[0] < name:
         at += 1
     lines.insert(at, f'{name} = "{target}"\n')
     return "".join(lines)

@@ -4,6 +4,7 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 ``losses_cls.functional``.
 """
 
+# Everything below is written by `nox -s generate`.
 from losses_cls import _kernels as _kernels
 from losses_cls import functional
 from losses_cls._version import __version__

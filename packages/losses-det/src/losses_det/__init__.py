@@ -4,6 +4,7 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 ``losses_det.functional``.
 """
 
+# Everything below is written by `nox -s generate`.
 from losses_det import _kernels as _kernels
 from losses_det import functional
 from losses_det._version import __version__

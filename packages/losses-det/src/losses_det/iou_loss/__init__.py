@@ -1,5 +1,6 @@
 """The IoU family of box losses."""
 
+# Everything below is written by `nox -s generate`.
 from losses_det.iou_loss.classes import CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss
 from losses_det.iou_loss.functions import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, siou_loss
 
