@@ -1,4 +1,4 @@
-"""What the distillation losses share: the teacher's tensor, the class axis, labels, the temperature, rows."""
+"""Shared checks of the distillation losses: the teacher, the class axis, labels, the temperature, rows."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks
-from losses_core.utils.weight_reduce import align
+from losses_core.utils import checks, value_checks
 
 
-def teacher_of(target: Any, pred: Tensor, *, detach: bool = True) -> Tensor:
-    """The teacher's tensor in the precision of ``pred``, without its graph and fit to be kept for a backward pass."""
+def prepare_teacher(target: Any, *, detach: bool = True) -> Tensor:
+    """Check the teacher's tensor, and detach it unless ``detach`` is False."""
     teacher: Tensor = checks.floating(checks.tensor("target", target))
     if detach:
         teacher = teacher.detach()
-    # autograd refuses to keep a tensor made under inference_mode; the question itself does not trace
+    # autograd cannot save a tensor made under inference_mode; is_inference() does not trace
     if not torch.compiler.is_compiling() and teacher.is_inference() and not torch.is_inference_mode_enabled():
         teacher = teacher.clone()
-    return teacher.to(pred.dtype)
+    return teacher
+
+
+def teacher_of(target: Any, pred: Tensor, *, detach: bool = True) -> Tensor:
+    """`prepare_teacher` in the dtype of ``pred``."""
+    return prepare_teacher(target, detach=detach).to(pred.dtype)
 
 
 def class_axis(logits: Tensor, class_dim: int | None) -> int:
     """The axis of the classes, counted from the front; never 0, which is the batch."""
     shape = tuple(logits.shape)
+    if logits.ndim < 2:
+        raise InputError(f"expected pred with a batch and a class axis, (N, C) or (N, C, *S); got {shape}.")
     if class_dim is None:
         if logits.ndim in (2, 4, 5):
             return 1
-        if logits.ndim < 2:
-            raise InputError(f"expected pred with a batch and a class axis, (N, C) or (N, C, *S); got {shape}.")
         raise InputError(
             f"expected class_dim for pred of {logits.ndim} dims: class_dim=-1 where the classes come last, (N, L, C), "
             f"class_dim=1 where they come second, (N, C, L); got {shape} with class_dim=None."
@@ -52,26 +56,39 @@ def check_class_dim(owner: object, class_dim: Any) -> int | None:
     return int(class_dim)
 
 
-def check_labels(labels: Any, logits: Tensor, axis: int) -> Tensor:
-    """Labels as int64, of the shape of the logits without the class axis."""
-    index: Tensor = checks.index("labels", labels)
-    shape = (*logits.shape[:axis], *logits.shape[axis + 1 :])
-    checks.shape("labels", index, shape, reference=f"pred {tuple(logits.shape)} with the classes on axis {axis}")
-    return index
+def check_ignore_index(owner: object, ignore_index: Any) -> int | None:
+    """Check the constructor's ``ignore_index`` and return it."""
+    return None if ignore_index is None else int(checks.number(owner, "ignore_index", ignore_index, integer=True))
 
 
-def weight_on_logits(weight: Tensor, logits: Tensor, class_dim: int | None) -> Tensor | None:
-    """A weight of the positions, viewed so that it broadcasts over the logits."""
-    axis = class_axis(logits, class_dim)
-    shape = [*logits.shape[:axis], *logits.shape[axis + 1 :]]
-    aligned = align(weight, shape)
-    return None if aligned is None else aligned.unsqueeze(axis)
+def prepare_logits(pred: Tensor, target: Any, options: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Check the arguments of a loss of logits, and view the classes on axis 1.
+
+    Args:
+        pred: logits of the student.
+        target: logits of the teacher.
+        options: ``class_dim`` and ``temperature``; where the loss has them also ``teacher_detach``, and ``labels`` with
+            ``ignore_index``, which is None in the result where no label equals it.
+    """
+    axis = class_axis(pred, options["class_dim"])
+    target = prepare_teacher(target, detach=options.get("teacher_detach", True))
+    checks.same_shape(pred, target)
+    check_temperature(options["temperature"])
+    if options.get("labels") is not None:
+        labels = checks.index("labels", options["labels"])
+        shape = (*pred.shape[:axis], *pred.shape[axis + 1 :])
+        checks.shape("labels", labels, shape, reference=f"pred {tuple(pred.shape)} with the classes on axis {axis}")
+        ignored = value_checks.check_labels(labels, pred.shape[axis], options["ignore_index"], name="labels")
+        options = {**options, "labels": labels, "ignore_index": ignored}
+    if axis != 1:
+        pred, target = pred.movedim(axis, 1), target.movedim(axis, 1)
+    return pred, target, options
 
 
 def check_temperature(temperature: Any) -> None:
-    """Refuse a temperature of a call that is neither a positive number nor a 0-d tensor."""
+    """Check that a temperature is a positive number or a 0-d tensor."""
     if isinstance(temperature, Tensor):
-        if temperature.ndim:  # its value is not looked at: that would wait for the device
+        if temperature.ndim:  # reading its value would wait for the device
             raise InputError(f"temperature: expected a number or a 0-d tensor; got shape {tuple(temperature.shape)}.")
         return
     known = isinstance(temperature, numbers.Real | torch.SymFloat) and not isinstance(temperature, bool)
@@ -79,25 +96,43 @@ def check_temperature(temperature: Any) -> None:
         raise InputError(f"temperature: expected a number > 0; got {temperature!r}.")
 
 
-def rows(name: str, features: Tensor) -> Tensor:
-    """Features as (N,D): everything from axis 1 on is flattened."""
+def flatten_rows(name: str, features: Tensor) -> Tensor:
+    """Flatten features from axis 1 on to (N,D)."""
     if features.ndim < 2:
         raise InputError(f"expected {name} of shape (N, D) or (N, *); got {tuple(features.shape)}.")
     return features if features.ndim == 2 else features.flatten(1)
 
 
-def row_pair(pred: Tensor, target: Any) -> tuple[Tensor, Tensor]:
-    """Student and teacher as (N,D) and (N,E), of one batch."""
-    target = teacher_of(target, pred)
+def prepare_rows(pred: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+    """Check the embeddings of student and teacher, and view them as (N,D) and (N,E)."""
+    target = prepare_teacher(target)
     if pred.shape[:1] != target.shape[:1]:
         raise InputError(
             f"expected target with the samples of pred {tuple(pred.shape)} on axis 0; got {tuple(target.shape)}."
         )
-    return rows("pred", pred), rows("target", target)
+    return flatten_rows("pred", pred), flatten_rows("target", target)
 
 
 def refuse_weight() -> NoReturn:
-    """A batch-level loss compares samples with each other: one of weight zero would still be in every comparison."""
+    """Raise for a sample weight of a loss that is one number for the batch."""
     raise InputError(
         "takes no sample weight: it relates the samples of a batch; leave samples out of the batch instead."
     )
+
+
+# TODO remove
+row_pair = prepare_rows
+
+
+def check_labels(labels: Any, logits: Tensor, axis: int) -> Tensor:
+    index: Tensor = checks.index("labels", labels)
+    return index
+
+
+def weight_on_logits(weight: Tensor, logits: Tensor, class_dim: int | None) -> Tensor | None:
+    from losses_core.utils.weight_reduce import align
+
+    axis = class_axis(logits, class_dim)
+    shape = [*logits.shape[:axis], *logits.shape[axis + 1 :]]
+    aligned = align(weight, shape)
+    return None if aligned is None else aligned.unsqueeze(axis)

@@ -9,16 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, ConfigError, InputError, LossOptions, Unreduced, examples
-from losses_core.distributed import ProcessGroup, all_reduce_sum
-from losses_core.utils import checks, host
-from losses_core.utils.precision import full_precision
-from losses_core.utils.weight_reduce import Reduction
-from losses_distill._inputs import check_class_dim, check_temperature, class_axis, refuse_weight, teacher_of
-from losses_distill.kd_loss._pearson import Correlation, correlate, mean, pearson
-from losses_distill.kd_loss._pearson_host import correlation
+from losses_core.distributed import all_reduce_sum
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_core.utils.weight_reduce import Group, Reduction
+from losses_distill._inputs import check_class_dim, prepare_logits, refuse_weight
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    pred, target, options = prepare_logits(pred, target, options)
+    return _positions(pred), _positions(target), options
+
+
+def _positions(logits: Tensor) -> Tensor:
+    """(N,C,*S) → (N·S, C)"""
+    return logits if logits.ndim == 2 else logits.movedim(1, -1).flatten(0, -2)
+
+
+@definition(layout="whole", prepare=_prepare)
 def dist_loss(
     pred: Tensor,
     target: Tensor,
@@ -28,8 +36,9 @@ def dist_loss(
     temperature: float | Tensor = 1.0,
     eps: float = 1e-8,
     class_dim: int | None = None,
-) -> Tensor:
-    """Pearson correlation between the probabilities of student and teacher, along rows and columns: see `DISTLoss`.
+    group: Group | None = None,
+) -> Tensor | Unreduced:
+    """Compute the Pearson correlation of student and teacher probabilities along rows and columns: see `DISTLoss`.
 
     Args:
         pred: logits of the student, (N,C,*S) or the classes on ``class_dim``.
@@ -37,64 +46,48 @@ def dist_loss(
         beta: weight of the rows.
         gamma: weight of the columns.
         temperature: τ > 0; a 0-d tensor gets a gradient.
-        eps: rows and columns whose centred norm does not exceed it (1e-6 at least in float32) are left out.
+        eps: rows and columns whose centered norm does not exceed it (1e-6 at least in float32) are excluded.
         class_dim: axis of the classes; None: axis 1 of 2-, 4- and 5-D logits.
+        group: ranks whose rows make up the batch; None: this process alone.
 
     Returns:
-        0-d.
+        0-d; with ``group`` an Unreduced that is global already.
     """
-    student, teacher = _logits(pred, target, temperature, class_dim)
-    least = _least(eps, student)
-    if not isinstance(temperature, Tensor) and host.on_host(student, teacher) and student.numel():
-        return correlation(student, teacher, beta, gamma, float(temperature), least) * float(temperature) ** 2
-    p, q, factor = _probabilities(student, teacher, temperature)
-    if q.requires_grad:  # a temperature that learns
-        value = beta * mean(pearson(p, q, 1, least)) + gamma * mean(pearson(p, q, 0, least))
-    else:
-        value = Correlation.apply(p, q, beta, gamma, least)[0]
-    return value * factor
-
-
-def _logits(pred: Tensor, target: Tensor, temperature: float | Tensor, class_dim: int | None) -> tuple[Tensor, Tensor]:
-    """Logits of student and teacher, one row per position."""
-    axis = class_axis(pred, class_dim)
-    target = teacher_of(target, pred)
-    checks.same_shape(pred, target)
-    check_temperature(temperature)
-    return _positions(pred, axis), _positions(target, axis)
-
-
-def _probabilities(
-    student: Tensor, teacher: Tensor, temperature: float | Tensor
-) -> tuple[Tensor, Tensor, float | Tensor]:
-    """Probabilities of student and teacher, and τ²."""
-    if isinstance(temperature, Tensor) or temperature != 1:
-        student, teacher = student / temperature, teacher / temperature
-    return F.softmax(student, 1), F.softmax(teacher, 1), temperature * temperature
-
-
-def _positions(logits: Tensor, axis: int) -> Tensor:
-    """(N,C,*S) → (N·S, C)"""
-    return logits if logits.ndim == 2 else logits.movedim(axis, -1).flatten(0, -2)
-
-
-def _least(eps: float, p: Tensor) -> float:
-    """The centred norm up to which a row or column of probabilities counts as constant."""
-    return eps if p.dtype == torch.float64 else max(eps, 1e-6)
-
-
-def _over_ranks(p: Tensor, q: Tensor, beta: float, gamma: float, least: float, group: ProcessGroup | None) -> Tensor:
-    """The loss of the rows of all ranks, from sums: of rows, then of columns about the common mean."""
-    rows = pearson(p, q, 1, least)
-    classes = p.shape[1]
-    numbers = torch.stack([rows.number, torch.full_like(rows.number, p.shape[0])]).to(p.dtype)
-    sums = all_reduce_sum(torch.cat([p.sum(0), q.sum(0), rows.total.unsqueeze(0), numbers]), group)
-    total, number, samples = sums[-3:].unbind()
+    p, q = F.softmax(pred / temperature, 1), F.softmax(target / temperature, 1)
+    (samples, classes), smallest = p.shape, smallest_norm(eps, p.dtype)
+    rows, row_number = _decorrelation(_moments(p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True), 1), smallest)
+    # the loss of all ranks is no sum of theirs, but follows from sums: of rows, then of columns about the common mean
+    numbers = torch.stack([rows, row_number.to(p.dtype), torch.full_like(rows, samples)])
+    sums = _all_ranks(torch.cat([p.sum(0), q.sum(0), numbers]), group)
+    rows, row_number, samples = sums[-3:].unbind()
     mean_p, mean_q = (sums[:-3] / samples.clamp(min=1)).split(classes)
-    a, b = p - mean_p, q - mean_q
-    squares = all_reduce_sum(torch.stack([(a * a).sum(0), (b * b).sum(0), (a * b).sum(0)]), group)
-    column_total, column_number, _, _ = correlate(squares[0], squares[1], squares[2], least)
-    return beta * total / number.clamp(min=1) + gamma * column_total / column_number.clamp(min=1)
+    moments = _all_ranks(_moments(p - mean_p, q - mean_q, 0), group)
+    columns, column_number = _decorrelation(moments, smallest)
+    value = beta * rows / row_number.clamp(min=1) + gamma * columns / column_number.clamp(min=1)
+    value = value * (temperature * temperature)
+    return value if group is None else Unreduced(value, already_global=True)
+
+
+def smallest_norm(eps: float, dtype: torch.dtype) -> float:
+    """The centered norm up to which a row or column of probabilities counts as constant."""
+    return eps if dtype == torch.float64 else max(eps, 1e-6)
+
+
+def _moments(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Σa², Σb² and Σab along ``dim``, stacked."""
+    return torch.stack([(a * a).sum(dim), (b * b).sum(dim), (a * b).sum(dim)])
+
+
+def _decorrelation(moments: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+    """Σ (1 - r) over the vectors that are not constant, and their number."""
+    square_p, square_q, product = moments.unbind()
+    constant = (square_p <= smallest**2) | (square_q <= smallest**2)  # NaN is neither, and shows
+    norms = (torch.where(constant, 1, square_p) * torch.where(constant, 1, square_q)).sqrt()
+    return torch.where(constant, 0, 1 - product / norms).sum(), (~constant).sum()
+
+
+def _all_ranks(sums: Tensor, group: Group | None) -> Tensor:
+    return sums if group is None else all_reduce_sum(sums, group.handle)
 
 
 class DISTLoss(BaseLoss):
@@ -114,9 +107,9 @@ class DISTLoss(BaseLoss):
     Args:
         beta: weight of the rows (inter-class relation) ≥ 0. Default: 1.
         gamma: weight of the columns (intra-class relation) ≥ 0. Default: 1.
-        temperature: τ > 0. Default: 1. May be given per call, also as a 0-d tensor that learns.
-        eps: a row or column whose centred norm does not exceed it, or 1e-6 in float32, is constant: it has no
-            correlation, is left out of the mean and gets no gradient. Default: 1e-8.
+        temperature: τ > 0. Default: 1. May be given per call, also as a 0-d tensor, which gets a gradient.
+        eps: a row or column whose centered norm does not exceed it, or 1e-6 in float32, is constant: it has no
+            correlation, is excluded from the mean and gets no gradient. Default: 1e-8.
         class_dim: axis of the classes. Default: None, axis 1 of 2-, 4- and 5-D logits; 3-D logits need it.
         **options: ``loss_weight``, ``reduction`` (``'mean'`` or ``'sum'``, which are the same), ``loss_name``,
             ``sync_dist`` of `BaseLoss`; ``avg_factor`` is refused.
@@ -146,12 +139,15 @@ class DISTLoss(BaseLoss):
 
     Notes:
         With one row there are no columns to correlate, and that part is 0. The authors' code adds eps to the norms;
-        here a norm is exact or the row is left out. The paper trains with β = γ = 2, τ = 1 on ImageNet and τ = 4 on
+        this loss excludes a row instead. The paper trains with β = γ = 2, τ = 1 on ImageNet and τ = 4 on
         CIFAR-100.
     """
 
+    function = dist_loss
+    internal_options = ("group",)
     example = examples.CORRELATED
     reductions = ("mean", "sum")
+    per_call = ("temperature",)
 
     def __init__(
         self,
@@ -191,18 +187,5 @@ class DISTLoss(BaseLoss):
             )
         return super()._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, temperature: float | Tensor) -> Tensor | Unreduced:
-        if self._synchronises():
-            # the batch is that of all ranks: their rows are no sum of losses, but of what correlations are made of
-            p, q, factor = _probabilities(*_logits(pred, target, temperature, self.class_dim), temperature)
-            value = _over_ranks(p, q, self.beta, self.gamma, _least(self.eps, p), self.process_group)
-            return Unreduced(value * factor, already_global=True)
-        return dist_loss(
-            pred,
-            target,
-            beta=self.beta,
-            gamma=self.gamma,
-            temperature=temperature,
-            eps=self.eps,
-            class_dim=self.class_dim,
-        )
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        return pred, target, {**options, "group": Group(self.process_group) if self._synchronises() else None}

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import functools
-from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
-from losses_core.utils import checks, host
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
-from losses_distill._inputs import (
-    check_class_dim,
-    check_labels,
-    check_temperature,
-    class_axis,
-    teacher_of,
-    weight_on_logits,
-)
+from losses_core import BaseLoss, LossOptions, examples
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_distill._inputs import check_class_dim, check_ignore_index, prepare_logits
 from losses_distill._warn import warn_user
-from losses_distill.kd_loss._decoupled import Decoupled, DecoupledDivergence, TracedDivergence
-from losses_distill.kd_loss._decoupled_host import summed_decoupled
+from losses_distill.kd_loss._divergence import kl_divergence
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    options["labels"] = checks.index("labels", options["labels"])
+    pred, target, options = prepare_logits(pred, target, options)
+    if pred.shape[1] == 2 and not torch.compiler.is_compiling():
+        _warn_two_classes()
+    return pred, target, options
+
+
+def _normalizer(pred: Tensor, target: Tensor, *, labels: Tensor, ignore_index: int | None, **_: Any) -> Tensor | None:
+    return None if ignore_index is None else labels != ignore_index
+
+
+@definition(layout="classes", prepare=_prepare, normalizer=_normalizer, rows=("labels",))
 def dkd_loss(
     pred: Tensor,
     target: Tensor,
-    labels: Tensor,
     *,
+    labels: Tensor,
     temperature: float | Tensor = 4.0,
     alpha: float = 1.0,
     beta: float = 8.0,
     class_dim: int | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     teacher_detach: bool = True,
 ) -> Tensor:
-    """Decoupled distillation of the true class and of the others, unreduced: see `DKDLoss`.
+    """Compute the decoupled distillation of the true class and of the others, unreduced: see `DKDLoss`.
 
     Args:
         pred: logits of the student, (N,C,*S) or the classes on ``class_dim``.
@@ -49,42 +52,40 @@ def dkd_loss(
         alpha: weight of the part of the true class.
         beta: weight of the part of the other classes.
         class_dim: axis of the classes; None: axis 1 of 2-, 4- and 5-D logits.
-        ignore_index: label whose loss and gradient are 0.
+        ignore_index: label that is ignored; None: none is.
         teacher_detach: no gradient reaches ``target``.
 
     Returns:
-        The shape of ``labels``.
+        Unreduced: value, of the shape of ``labels``, and normalizer, 0 where ignored.
     """
-    axis, target, labels = _checked(pred, target, labels, temperature, class_dim, teacher_detach)
-    if pred.shape[axis] == 1:  # both parts are divergences of sure things
-        return pred.narrow(axis, 0, 0).sum(axis)
-    if isinstance(temperature, Tensor):
-        formula = Decoupled(axis, 1.0, alpha, beta, ignore_index)
-        value: Tensor = DecoupledDivergence.apply(pred / temperature, target / temperature, labels, formula)
-        return value * (temperature * temperature)
-    formula = Decoupled(axis, float(temperature), alpha, beta, ignore_index)
-    if torch.compiler.is_compiling() and not target.requires_grad:
-        return TracedDivergence.apply(pred, target, labels, formula)[0]  # type: ignore[no-any-return]
-    return DecoupledDivergence.apply(pred, target, labels, formula)  # type: ignore[no-any-return]
+    index = labels.unsqueeze(1)
+    if ignore_index is not None:
+        ignored = index == ignore_index
+        index = index.masked_fill(ignored, 0)
+        pred, target = pred.masked_fill(ignored, 0), target.masked_fill(ignored, 0)
+    student, teacher = (_decouple(logits / temperature, index) for logits in (pred, target))
+    # the odds of two classes, the true one and all others
+    log_p, log_q = (F.logsigmoid(torch.stack((odds, -odds))) for _, odds, _ in (student, teacher))
+    tckd = kl_divergence(log_q, log_p, 0, corrected=False)
+    nckd = kl_divergence(teacher[0], student[0], 1).unsqueeze(1).masked_fill(teacher[2], 0)
+    return ((alpha * tckd + beta * nckd) * (temperature * temperature)).squeeze(1)
 
 
-def _checked(
-    pred: Tensor,
-    target: Tensor,
-    labels: Tensor,
-    temperature: float | Tensor,
-    class_dim: int | None,
-    teacher_detach: bool,
-) -> tuple[int, Tensor, Tensor]:
-    """The class axis, the teacher's logits and the labels."""
-    axis = class_axis(pred, class_dim)
-    target = teacher_of(target, pred, detach=teacher_detach)
-    checks.same_shape(pred, target)
-    check_temperature(temperature)
-    labels = check_labels(labels, pred, axis)
-    if pred.shape[axis] == 2 and not torch.compiler.is_compiling():
-        _warn_two_classes()
-    return axis, target, labels
+def _decouple(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Separate the class ``index`` from the others.
+
+    Returns:
+        The log-probabilities of the others among themselves, with the lowest number at ``index``, which is probability
+        0; the log odds of ``index``; whether all others are masked by -inf, in which case the first has no meaning.
+    """
+    # the lowest number in place of -inf: a log_softmax of -inf alone would be NaN
+    others = logits.scatter(1, index, torch.finfo(logits.dtype).min)
+    log_rest = F.log_softmax(others, 1)
+    # logsumexp of the others from their largest; never 1 - p, which is 0 for confident logits
+    top = others.argmax(1, keepdim=True)
+    largest = others.gather(1, top)
+    odds = logits.gather(1, index) - (largest - log_rest.gather(1, top))
+    return log_rest, odds, top == index
 
 
 @functools.cache
@@ -106,17 +107,18 @@ class DKDLoss(BaseLoss):
         \mathrm{TCKD} = q_t \log\frac{q_t}{p_t} + (1-q_t) \log\frac{1-q_t}{1-p_t}, \qquad
         \mathrm{NCKD} = \sum_{c \ne t} \hat q_c \log\frac{\hat q_c}{\hat p_c}
 
-    Knowledge distillation itself is :math:`\mathrm{TCKD} + (1-q_t)\,\mathrm{NCKD}`: where the teacher is sure, it
-    hardly tells the other classes apart.
+    Knowledge distillation itself is :math:`\mathrm{TCKD} + (1-q_t)\,\mathrm{NCKD}`: with a confident teacher, the other
+    classes hardly contribute to it.
 
-    Use when: classification with labels and a confident teacher, whose knowledge lies in the classes it rules out.
+    Use when: classification with labels and a confident teacher, whose knowledge lies in the probabilities of the wrong
+    classes.
 
     Args:
-        temperature: T > 0. Default: 4. May be given per call, also as a 0-d tensor that learns.
+        temperature: T > 0. Default: 4. May be given per call, also as a 0-d tensor, which gets a gradient.
         alpha: weight of the true class ≥ 0. Default: 1.
         beta: weight of the other classes ≥ 0. Default: 8.
         class_dim: axis of the classes. Default: None, axis 1 of 2-, 4- and 5-D logits; 3-D logits need it.
-        ignore_index: label that costs nothing and gets no gradient. Default: -100. May also be given per call.
+        ignore_index: label that is ignored; None: none is. Default: -100. May be given per call.
         teacher_detach: no gradient reaches the teacher; False for mutual learning. Default: True.
         **options: ``loss_weight``, ``reduction`` (``'batchmean'``, the sum over N, too), ``avg_factor``, ``loss_name``,
             ``sync_dist`` of `BaseLoss`.
@@ -132,7 +134,8 @@ class DKDLoss(BaseLoss):
 
     Raises:
         TypeError: a call without ``labels=``.
-        InputError: shapes that differ; 3-D logits without ``class_dim``; a temperature that is not positive.
+        InputError: shapes that differ; 3-D logits without ``class_dim``; a temperature that is not positive; a label
+            outside the classes.
         ConfigError: an option outside its range.
 
     Example:
@@ -146,13 +149,16 @@ class DKDLoss(BaseLoss):
         Zhao et al., Decoupled Knowledge Distillation, CVPR 2022, arXiv 2203.08679, eq. 7.
 
     Notes:
-        Computed from log-sum-exps, so that logit gaps of thousands are exact; the authors' code takes logarithms of
-        probabilities and is inf at a gap of 160. It subtracts 1000 from the logit of the true class, which here is left
-        out exactly. With two classes NCKD is 0, and a warning says so once.
+        Computed in log space, so that logit gaps of thousands are exact; the authors' code takes logarithms of
+        probabilities and is inf at a gap of 160. It subtracts 1000 from the logit of the true class, which is excluded
+        exactly here. Neither part is ever negative. With two classes NCKD is 0, and a warning says so once. Saved for
+        backward, beside the two logits, is one tensor of their size and dtype, the gradient.
     """
 
+    function = dkd_loss
     example = examples.LOGITS
     reductions = ("none", "mean", "sum", "batchmean")
+    per_call = ("temperature", "ignore_index")
 
     def __init__(
         self,
@@ -160,7 +166,7 @@ class DKDLoss(BaseLoss):
         alpha: float = 1.0,
         beta: float = 8.0,
         class_dim: int | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         teacher_detach: bool = True,
         **options: Unpack[LossOptions],
     ) -> None:
@@ -169,38 +175,5 @@ class DKDLoss(BaseLoss):
         self.alpha = checks.number(self, "alpha", alpha, low=0)
         self.beta = checks.number(self, "beta", beta, low=0)
         self.class_dim = check_class_dim(self, class_dim)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
+        self.ignore_index = check_ignore_index(self, ignore_index)
         self.teacher_detach = checks.flag(self, "teacher_detach", teacher_detach)
-
-    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
-        return weight_on_logits(weight, pred, self.class_dim)
-
-    def _forward(
-        self, pred: Tensor, target: Tensor, *, labels: Tensor, temperature: float | Tensor, ignore_index: int
-    ) -> Unreduced | Summed:
-        def elements() -> Tensor:
-            return dkd_loss(
-                pred,
-                target,
-                labels,
-                temperature=temperature,
-                alpha=self.alpha,
-                beta=self.beta,
-                class_dim=self.class_dim,
-                ignore_index=ignore_index,
-                teacher_detach=self.teacher_detach,
-            )
-
-        if not isinstance(temperature, Tensor) and host.on_host(pred, target):
-            axis, teacher, index = _checked(pred, target, labels, temperature, self.class_dim, self.teacher_detach)
-            if pred.shape[axis] > 1 and not teacher.requires_grad:
-                formula = Decoupled(axis, float(temperature), self.alpha, self.beta, ignore_index)
-                complete = host.absent(ignore_index, index)
-                return Summed(
-                    pred,
-                    elements,
-                    partial(summed_decoupled, pred, teacher, index, formula, complete),
-                    index.numel(),
-                    None if complete else index != ignore_index,
-                )
-        return Unreduced(elements(), labels != ignore_index)

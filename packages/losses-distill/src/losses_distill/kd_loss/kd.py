@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from losses_core import BaseLoss, CommonOptions, Unreduced, examples
+from losses_core import BaseLoss, CommonOptions, examples
 from losses_core.errors import InputError
-from losses_core.utils import checks, host
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
-from losses_distill._inputs import (
-    check_class_dim,
-    check_labels,
-    check_temperature,
-    class_axis,
-    teacher_of,
-    weight_on_logits,
-)
-from losses_distill.kd_loss._divergence import divergence
-from losses_distill.kd_loss._divergence_host import summed_divergence
-from losses_distill.kd_loss._softening import Softening, standardized
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_distill._inputs import check_class_dim, check_ignore_index, prepare_logits
+from losses_distill.kd_loss._divergence import kl_divergence, standardize
 
 DIRECTIONS = ("forward", "reverse")
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    pred, target, options = prepare_logits(pred, target, options)
+    if options["kl_direction"] not in DIRECTIONS:
+        raise InputError(
+            f"kl_direction: expected one of {', '.join(map(repr, DIRECTIONS))}; got {options['kl_direction']!r}."
+        )
+    if options["ignore_index"] is None:
+        options = {**options, "labels": None}
+    return pred, target, options
+
+
+def _normalizer(pred: Tensor, target: Tensor, *, labels: Tensor | None, ignore_index: int, **_: Any) -> Tensor | None:
+    return None if labels is None else labels != ignore_index
+
+
+@definition(layout="classes", prepare=_prepare, normalizer=_normalizer, rows=("labels",))
 def kd_loss(
     pred: Tensor,
     target: Tensor,
@@ -36,11 +41,11 @@ def kd_loss(
     kl_direction: str = "forward",
     class_dim: int | None = None,
     labels: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     logit_standardize: bool = False,
     teacher_detach: bool = True,
 ) -> Tensor:
-    """Divergence between the softened probabilities of teacher and student, unreduced.
+    """Compute the divergence between the softened probabilities of teacher and student, unreduced.
 
     See `KnowledgeDistillationLoss`.
 
@@ -50,46 +55,23 @@ def kd_loss(
         temperature: T > 0; a 0-d tensor gets a gradient.
         kl_direction: ``'forward'``, KL(teacher ‖ student), or ``'reverse'``.
         class_dim: axis of the classes; None: axis 1 of 2-, 4- and 5-D logits.
-        labels: positions where they equal ``ignore_index`` cost nothing; of the shape of pred without its class axis.
-        ignore_index: see ``labels``.
-        logit_standardize: standardise the logits of each position first.
+        labels: class indices, of the shape of pred without its class axis; positions of the label ``ignore_index`` are
+            ignored.
+        ignore_index: see ``labels``; None: nothing is ignored.
+        logit_standardize: standardize the logits of each position first.
         teacher_detach: no gradient reaches ``target``.
 
     Returns:
-        The shape of ``pred`` without its class axis.
+        Unreduced: value, of the shape of ``pred`` without its class axis, and normalizer, 0 where ignored.
     """
-    axis, target, labels = _checked(pred, target, labels, temperature, class_dim, teacher_detach)
-    if kl_direction not in DIRECTIONS:
-        raise InputError(f"kl_direction: expected one of {', '.join(map(repr, DIRECTIONS))}; got {kl_direction!r}.")
-    hidden = None if labels is None else labels == ignore_index
-    student, teacher, factor = pred, target, None
-    if isinstance(temperature, Tensor):
-        # a temperature that learns: the division is recorded, and the rest has temperature 1
-        if logit_standardize:
-            student, teacher = standardized(student, axis)[0], standardized(teacher, axis)[0]
-        student, teacher, factor = student / temperature, teacher / temperature, temperature * temperature
-        softening = Softening(axis, 1.0)
-    else:
-        softening = Softening(axis, float(temperature), logit_standardize)
-    true, model = (teacher, student) if kl_direction == "forward" else (student, teacher)
-    value = divergence(true, model, hidden, softening)
-    return value if factor is None else value * factor
-
-
-def _checked(
-    pred: Tensor,
-    target: Tensor,
-    labels: Tensor | None,
-    temperature: float | Tensor,
-    class_dim: int | None,
-    teacher_detach: bool,
-) -> tuple[int, Tensor, Tensor | None]:
-    """The class axis, the teacher's logits and the labels."""
-    axis = class_axis(pred, class_dim)
-    target = teacher_of(target, pred, detach=teacher_detach)
-    checks.same_shape(pred, target)
-    check_temperature(temperature)
-    return axis, target, None if labels is None else check_labels(labels, pred, axis)
+    if labels is not None:
+        ignored = (labels == ignore_index).unsqueeze(1)
+        pred, target = pred.masked_fill(ignored, 0), target.masked_fill(ignored, 0)
+    if logit_standardize:
+        pred, target = standardize(pred)[0], standardize(target)[0]
+    log_p, log_q = (F.log_softmax(logits / temperature, 1) for logits in (pred, target))
+    divergence = kl_divergence(log_q, log_p, 1) if kl_direction == "forward" else kl_divergence(log_p, log_q, 1)
+    return divergence * (temperature * temperature)
 
 
 class KnowledgeDistillationLoss(BaseLoss):
@@ -104,19 +86,19 @@ class KnowledgeDistillationLoss(BaseLoss):
 
     The mean divides by the number of positions, ``batchmean`` by N; for (N,C) logits they are equal.
 
-    Use when: a small model is to learn from the outputs of a larger one, beside its task loss; with
-    ``logit_standardize`` where the two differ much in the scale of their logits; ``reverse`` where the student should
-    rather concentrate on a part of the teacher's modes than cover all (language models).
+    Use when: a small model learns from the outputs of a larger one, beside its task loss; with ``logit_standardize``
+    where the two differ much in the scale of their logits; ``reverse`` where the student should concentrate on some of
+    the teacher's modes instead of covering all (language models).
 
     Args:
         temperature: T > 0: the larger, the more the small probabilities count. Default: 4. May be given per call, also
-            as a 0-d tensor that learns.
+            as a 0-d tensor, which gets a gradient.
         reduction: ``'none'``, ``'mean'``, ``'sum'`` or ``'batchmean'``. Default: ``'batchmean'``.
         kl_direction: ``'forward'``, KL(teacher ‖ student), or ``'reverse'``, KL(student ‖ teacher). Default:
             ``'forward'``.
         class_dim: axis of the classes. Default: None, axis 1 of 2-, 4- and 5-D logits; 3-D logits need it.
-        ignore_index: positions with this label cost nothing, where the call gives ``labels=``. Default: -100. May also
-            be given per call.
+        ignore_index: positions with this label are ignored, where the call gives ``labels=``; None: nothing is.
+            Default: -100. May be given per call.
         logit_standardize: replace the logits of each position by (z - mean)/std first. Default: False.
         teacher_detach: no gradient reaches the teacher; False for mutual learning. Default: True.
         **options: ``loss_weight``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
@@ -124,14 +106,15 @@ class KnowledgeDistillationLoss(BaseLoss):
     Shape:
         - pred: logits of the student, (N,C), (N,C,H,W), (N,C,D,H,W); any shape with ``class_dim``, (N,L,C) say.
         - target: logits of the teacher, of the shape of pred.
-        - labels: optional, at the call: integer, the shape of pred without its class axis.
+        - labels: optional, at the call: integer, values in [0,C) or ``ignore_index``; pred without its class axis.
         - weight: of the shape of pred without its class axis, or a leading-dims prefix of it.
 
     Returns:
         0-d for ``batchmean``, ``mean`` and ``sum``; the shape of pred without its class axis for ``none``.
 
     Raises:
-        InputError: shapes that differ; 3-D logits without ``class_dim``; a temperature that is not positive.
+        InputError: shapes that differ; 3-D logits without ``class_dim``; a temperature that is not positive; a label
+            outside the classes.
         ConfigError: an option outside its range.
 
     Example:
@@ -147,15 +130,17 @@ class KnowledgeDistillationLoss(BaseLoss):
 
     Notes:
         The usual shorthand KL(softmax(z_s/T) ‖ softmax(z_t/T)) names the reverse direction, while every well-known
-        implementation computes the forward one; both are written out above. Logits of -inf in teacher and student cost
-        0 (torch's ``kl_div`` of logarithms: NaN). Kept for the backward are the teacher's logits, which the caller
-        holds anyway, and one tensor of their size: no softmax of either. The std of ``logit_standardize`` is that of
-        the paper, over C; the authors' code takes C - 1. mmrazor averages dense logits over N, as ``batchmean`` does
-        here; ``mean`` averages over positions.
+        implementation computes the forward one; both are written out above. Classes whose logits are -inf in teacher
+        and student contribute 0 (NaN in torch's ``kl_div`` with ``log_target=True``). The loss is never negative, also
+        where both distributions are nearly equal. Saved for backward, beside the two logits, is one tensor of their
+        size and dtype, the gradient. The std of ``logit_standardize`` is that of the paper, over C; the authors' code
+        takes C - 1. mmrazor averages dense logits over N, as ``batchmean`` does here; ``mean`` averages over positions.
     """
 
+    function = kd_loss
     example = examples.LOGITS
     reductions = ("none", "mean", "sum", "batchmean")
+    per_call = ("temperature", "ignore_index")
 
     def __init__(
         self,
@@ -163,7 +148,7 @@ class KnowledgeDistillationLoss(BaseLoss):
         reduction: str = "batchmean",
         kl_direction: str = "forward",
         class_dim: int | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         logit_standardize: bool = False,
         teacher_detach: bool = True,
         **options: Unpack[CommonOptions],
@@ -172,48 +157,9 @@ class KnowledgeDistillationLoss(BaseLoss):
         self.temperature = checks.number(self, "temperature", temperature, above=0)
         self.kl_direction = checks.choice(self, "kl_direction", kl_direction, DIRECTIONS)
         self.class_dim = check_class_dim(self, class_dim)
-        self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
+        self.ignore_index = check_ignore_index(self, ignore_index)
         self.logit_standardize = checks.flag(self, "logit_standardize", logit_standardize)
         self.teacher_detach = checks.flag(self, "teacher_detach", teacher_detach)
-
-    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
-        return weight_on_logits(weight, pred, self.class_dim)
-
-    def _forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        *,
-        temperature: float | Tensor,
-        ignore_index: int,
-        labels: Tensor | None = None,
-    ) -> Unreduced | Summed:
-        def elements() -> Tensor:
-            return kd_loss(
-                pred,
-                target,
-                temperature=temperature,
-                kl_direction=self.kl_direction,
-                class_dim=self.class_dim,
-                labels=labels,
-                ignore_index=ignore_index,
-                logit_standardize=self.logit_standardize,
-                teacher_detach=self.teacher_detach,
-            )
-
-        plain = self.kl_direction == "forward" and not self.logit_standardize and not isinstance(temperature, Tensor)
-        if plain and host.on_host(pred, target):
-            axis, teacher, index = _checked(pred, target, labels, temperature, self.class_dim, self.teacher_detach)
-            if not teacher.requires_grad:
-                hidden = None if index is None or host.absent(ignore_index, index) else index == ignore_index
-                return Summed(
-                    pred,
-                    elements,
-                    partial(summed_divergence, pred, teacher, hidden, axis, float(temperature)),
-                    pred.numel() // max(pred.shape[axis], 1),
-                    None if hidden is None else ~hidden,
-                )
-        return Unreduced(elements(), None if labels is None else labels != ignore_index)
 
 
 KDLoss = KnowledgeDistillationLoss

@@ -1,0 +1,7 @@
+"""Kernels of the distillation losses; importing a module registers its kernels."""
+
+from losses_distill._kernels import attention as attention
+from losses_distill._kernels import dist as dist
+from losses_distill._kernels import dkd as dkd
+from losses_distill._kernels import elementwise as elementwise
+from losses_distill._kernels import kd as kd
