@@ -1,4 +1,4 @@
-"""What the segmentation losses share: target forms, ignored pixels, counted classes, weights."""
+"""Arguments that the segmentation losses share: forms of the target, ignored pixels, classes, weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,116 @@ from torch import Tensor
 
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils import checks, host
+from losses_core.utils.value_checks import check_labels, check_probabilities
 
 Activation = Literal["auto", "softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 Classes = str | Sequence[int]
+
+
+def prepare_target(
+    pred: Tensor, target: Tensor, ignore_index: int | None, activation: Activation
+) -> tuple[Tensor, int | None, Activation]:
+    """Check a target, and bring it to labels (N,*S), or to the shape of pred (N,C,*S).
+
+    Args:
+        pred: logits (N,C,*S).
+        target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S). For one channel (N,*S) is a mask.
+        ignore_index: label of the ignored pixels; None: nothing is ignored.
+        activation: as given, with ``'auto'``.
+
+    Returns:
+        The target, ``ignore_index`` (None where it is known to occur nowhere, and is no class), and the activation.
+    """
+    checks.floating(pred)
+    checks.tensor("target", target)
+    if pred.ndim < 3:
+        raise InputError(f"expected pred of shape (N, C, *S), with one or more spatial axes; got {tuple(pred.shape)}.")
+    n, c, *spatial = pred.shape
+    shapes = (n, *spatial), (n, 1, *spatial), (n, c, *spatial)
+    checks.shape("target", target, *shapes, reference=f"pred {tuple(pred.shape)}")
+    activation = resolve(activation, c)
+    if c == 1:
+        target = target.reshape(pred.shape)
+        return target, check_probabilities(target, ignore_index), activation
+    dense = target.ndim == pred.ndim and target.shape[1] == c
+    if not dense:
+        checks.index("target", target[:0])  # the dtype alone: an int64 copy could be larger than pred
+        target = target.reshape(shapes[0])
+    if ignore_index is not None and 0 <= ignore_index < c:  # a class, which leaves the mean even where it is absent
+        if dense:
+            check_probabilities(target)
+        else:
+            check_labels(target, c, None)
+        return target, ignore_index, activation
+    checked = check_probabilities(target, ignore_index) if dense else check_labels(target, c, ignore_index)
+    return target, checked, activation  # type: ignore[return-value]  # it is the int that was given, or None
+
+
+def is_labels(pred: Tensor, target: Tensor) -> bool:
+    """Whether a prepared target holds class indices, without the axis of the classes."""
+    return target.ndim < pred.ndim
+
+
+def ignored_mask(pred: Tensor, target: Tensor, ignore_index: int | None, activation: Activation) -> Tensor | None:
+    """True where a prepared target ignores a pixel (N,1,*S), or an element (N,C,*S); None: nothing is ignored.
+
+    In a target of the shape of pred, a label in [0,C) ignores the pixels whose channel of that class is 1; any other
+    value ignores the elements that hold it, and with a softmax, whose channels depend on each other, the whole pixel.
+    """
+    if ignore_index is None:
+        return None
+    if is_labels(pred, target):
+        return equals(target, ignore_index).unsqueeze(1)
+    if 0 <= ignore_index < target.shape[1] != 1:
+        return target[:, ignore_index : ignore_index + 1] == 1
+    ignored = equals(target, ignore_index)
+    return ignored.any(1, keepdim=True) if activation == "softmax" else ignored
+
+
+def equals(target: Tensor, value: int) -> Tensor:
+    """Where ``target`` equals ``value``; nowhere if its dtype cannot hold it: torch would wrap -100 to 156 in uint8."""
+    if not target.is_floating_point() and target.dtype != torch.bool:
+        limits = torch.iinfo(target.dtype)
+        if not limits.min <= value <= limits.max:
+            return torch.zeros_like(target, dtype=torch.bool)
+    return target == value
+
+
+def masked(x: Tensor, mask: Tensor | None, value: float = 0) -> Tensor:
+    """``value`` where the mask is true."""
+    return x if mask is None else x.masked_fill(mask, value)
+
+
+def class_mask(labels: Tensor, classes: int) -> Tensor:
+    """(N,C,*S): whether each pixel has each label."""
+    index = torch.arange(classes, device=labels.device)
+    return labels.unsqueeze(1) == index.reshape(-1, *(1 for _ in labels.shape[1:]))
+
+
+def selected_classes(
+    number: int,
+    device: torch.device,
+    classes: Classes,
+    ignore_index: int | None,
+    include_background: bool = True,
+) -> Tensor | None:
+    """(C,) bool: the classes that the options select, absent ones too; None: all of them.
+
+    One channel is the foreground: neither ``include_background`` nor ``ignore_index`` excludes it.
+    """
+    selected = None
+    index = torch.arange(number, device=device)
+    if not isinstance(classes, str):  # by comparisons on the device: a list that is copied to it makes the host wait
+        selected = torch.zeros_like(index, dtype=torch.bool)
+        for one in classes:
+            selected = selected | (index == one)
+    excluded = [] if include_background else [0]
+    if ignore_index is not None and 0 <= ignore_index < number:
+        excluded.append(ignore_index)
+    for one in excluded if number > 1 else ():
+        selected = index != one if selected is None else selected & (index != one)
+    return selected
 
 
 class Target(NamedTuple):

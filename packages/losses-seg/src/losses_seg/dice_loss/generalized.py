@@ -2,134 +2,91 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import LossOptions, Unreduced, examples
 from losses_core.errors import InputError
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.precision import full_precision
-from losses_seg._activation import probabilities
-from losses_seg._overlap import Overlap
-from losses_seg._ranks import BatchLevel, Ranks
-from losses_seg._sums import Sums, class_sums
-from losses_seg._targets import (
-    ACTIVATIONS,
-    Activation,
-    chosen,
-    has_pixels,
-    image_weight,
-    ratio,
-    read_target,
-)
+from losses_core.utils.stable import ratio
+from losses_seg._region import Region, prepare_region, region
+from losses_seg._sync import BatchReducedLoss, SyncGroup
+from losses_seg._targets import ACTIVATIONS, Activation, selected_classes
 
 WeightType = Literal["square", "simple", "uniform"]
 Absent = Literal["max", "zero"]
 _POWERS: dict[WeightType, int] = {"square": 2, "simple": 1, "uniform": 0}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Generalized:
-    """The loss of each image, as a `losses_seg._overlap.Formula`."""
-
-    smooth: float
-    power: int
-    absent: Absent
-    ignore_index: int
-    include_background: bool
-    per_image: bool
-    ranks: Ranks | None
-
-    def __call__(self, sums: Sums, seen: Tensor | None) -> Unreduced:
-        if not self.per_image:
-            sums, seen = sums.over_batch(seen, self.ranks)
-        _, numerator, denominator = self._parts(sums)
-        value = 1 - ratio(numerator, denominator, otherwise=1)
-        normalizer = None if seen is None else seen.any(-1)
-        return Unreduced(value, normalizer, already_global=self.ranks is not None)
-
-    def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not self.per_image:
-            sums, _ = sums.over_batch(seen, self.ranks)
-        weight, numerator, denominator = self._parts(sums)
-        inverse = ratio(torch.ones_like(denominator), denominator)
-        return weight * (-2 * inverse).unsqueeze(-1), weight * (numerator * inverse * inverse).unsqueeze(-1)
-
-    def _parts(self, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights of the classes, numerator and denominator."""
-        area = sums.true
-        counted = chosen(area.shape[-1], area.device, "all", self.ignore_index, self.include_background)
-        weight = _class_weight(area, counted, self.power, self.absent)
-        inter = (weight * sums.inter).sum(-1)
-        total = (weight * (sums.pred + sums.true)).sum(-1)
-        return weight, 2 * inter + self.smooth, total + self.smooth
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    for name, choices in (("weight_type", tuple(_POWERS)), ("absent", ("max", "zero"))):
+        if options[name] not in choices:
+            raise InputError(f"{name}: expected one of {', '.join(map(repr, choices))}; got {options[name]!r}.")
+    return prepare_region(pred, target, **options)
 
 
-@full_precision
+@definition(prepare=_prepare, cast=False)
 def generalized_dice_loss(
     pred: Tensor,
     target: Tensor,
     *,
     smooth: float = 1.0,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     weight_type: WeightType = "square",
     absent: Absent = "max",
     per_image: bool = True,
     include_background: bool = True,
     activation: Activation = "auto",
-    ranks: Ranks | None = None,
+    group: SyncGroup | None = None,
 ) -> Unreduced:
-    """Generalised Dice loss, unreduced: see `GeneralizedDiceLoss`.
+    """Compute the generalised Dice loss, unreduced: see `GeneralizedDiceLoss`.
 
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S).
         smooth: s ≥ 0, in pixels of the rarest class.
-        ignore_index: label whose pixels leave every sum.
+        ignore_index: label of the pixels that are excluded from every sum; None: no pixel is.
         weight_type: ``'square'`` 1/A², ``'simple'`` 1/A or ``'uniform'`` 1, with A the area of a class.
         absent: weight of a class that does not occur: ``'max'`` that of the rarest one, ``'zero'`` none.
         per_image: sums per image, or over the batch.
         include_background: whether class 0 takes part.
         activation: ``'auto'``, ``'softmax'``, ``'sigmoid'`` or ``'none'``.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
         The loss (N,), or 0-d over the batch; as normalizer, whether there is a pixel that is not ignored.
+
+    Raises:
+        InputError: a shape, a dtype or an option that does not fit; a label outside [0,C) that is not ignored.
     """
-    if weight_type not in _POWERS:
-        raise InputError(f"weight_type: expected one of {', '.join(map(repr, _POWERS))}; got {weight_type!r}.")
-    formula = _Generalized(smooth, _POWERS[weight_type], absent, ignore_index, include_background, per_image, ranks)
-    result = _deferred(pred, target, formula, activation)
-    return result if isinstance(result, Unreduced) else result.unreduced()
+    options = {"ignore_index": ignore_index, "activation": activation, "per_image": per_image, "group": group}
+    sums = region(pred, target, **options)
+    classes = selected_classes(pred.shape[1], pred.device, "all", ignore_index, include_background)
+    if pred.shape[1] == 1:  # two channels, 1 - p and p
+        background = region(pred, target, complement=True, **options)
+        sums = Region(*(torch.cat(pair, -1) for pair in zip(background, sums, strict=True)))
+        classes = selected_classes(2, pred.device, "all", None, include_background)
+    weight = _class_weight(sums.target, classes, _POWERS[weight_type], absent)
+    total = weight * (sums.pred + sums.target)
+    total = total.sum(-1)
+    numerator = total - 2 * (weight * sums.intersection).sum(-1)  # of 1 - (2 Σ w I + s) / (total + s)
+    value = numerator / (total + smooth) if smooth else ratio(numerator, total)
+    normalizer = None if ignore_index is None else (sums.pixels > 0).any(-1)
+    return Unreduced(value, normalizer, already_global=group is not None)
 
 
-def _deferred(pred: Tensor, target: Tensor, formula: _Generalized, activation: Activation) -> Deferred | Unreduced:
-    label = formula.ignore_index
-    if pred.ndim < 2 or pred.shape[1] > 1:
-        return Overlap(pred, target, formula, exponent=1, ignore_index=label, activation=activation)
-    goal = read_target(pred, target, label, activation)
-    p = probabilities(pred, goal.ignored, activation)
-    pairs = zip(class_sums(p, goal, opposite=True), class_sums(p, goal), strict=True)
-    sums = Sums(*(torch.cat(pair, -1) for pair in pairs))
-    # of two channels built from one, ignore_index takes out neither: it is a value there
-    return dataclasses.replace(formula, ignore_index=-1)(sums, has_pixels(goal))
-
-
-def _class_weight(area: Tensor, counted: Tensor, power: int, absent: Absent) -> Tensor:
+def _class_weight(area: Tensor, classes: Tensor | None, power: int, absent: Absent) -> Tensor:
     """A^-power, scaled so that the rarest class has weight 1: then ``smooth`` is in pixels at every resolution."""
-    present = counted & (area > 0)
+    present = area > 0 if classes is None else classes & (area > 0)
     rarest = area.masked_fill(~present, torch.inf).amin(-1, keepdim=True)
-    weight = ratio(rarest, area).masked_fill(~present, 1 if absent == "max" else 0) ** power
-    if absent == "zero":
-        weight = weight.masked_fill(~present, 0)
-    return weight.masked_fill(~counted, 0)
+    weight = (rarest / area.masked_fill(~present, 1)).pow(power).where(present, 1 if absent == "max" else 0)
+    return weight if classes is None else weight.where(classes, 0)
 
 
-class GeneralizedDiceLoss(BatchLevel):
+class GeneralizedDiceLoss(BatchReducedLoss):
     r"""Generalised Dice loss: one overlap over all classes, each weighted by the inverse of its area.
 
     .. math::
@@ -182,6 +139,7 @@ class GeneralizedDiceLoss(BatchLevel):
         implementation an all-wrong prediction costs 0.16 at 2048². Here its cost does not depend on the resolution.
     """
 
+    function = generalized_dice_loss
     example = examples.PIXELS.probabilities_if("activation", "none")
 
     def __init__(
@@ -203,18 +161,3 @@ class GeneralizedDiceLoss(BatchLevel):
         self.per_image = checks.flag(self, "per_image", per_image)
         self.include_background = checks.flag(self, "include_background", include_background)
         self.activation = checks.choice(self, "activation", activation, ACTIVATIONS)
-
-    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-        return image_weight(weight, pred, self.per_image)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred | Unreduced:
-        formula = _Generalized(
-            self.smooth,
-            _POWERS[self.weight_type],
-            self.absent,
-            ignore_index,
-            self.include_background,
-            self.per_image,
-            self._ranks(),
-        )
-        return _deferred(pred, target, formula, self.activation)

@@ -2,139 +2,135 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
-import torch
 from torch import Tensor
 
 from losses_core import LossOptions, Unreduced, examples
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.deferred import Deferred
-from losses_core.utils.precision import full_precision
-from losses_seg._overlap import Overlap
-from losses_seg._ranks import BatchLevel, Ranks
-from losses_seg._sums import Sums
-from losses_seg._targets import (
-    ACTIVATIONS,
-    Activation,
-    Classes,
-    check_classes,
-    check_ids,
-    chosen,
-    image_weight,
-    one_channel,
-    ratio,
-)
+from losses_core.utils.stable import ratio
+from losses_seg._region import Region, loss_per_class, prepare_region, region
+from losses_seg._sync import BatchReducedLoss, SyncGroup
+from losses_seg._targets import ACTIVATIONS, Activation, Classes, check_classes, one_channel
 
 
-@dataclasses.dataclass(frozen=True)
-class _Dice:
-    """The loss of each image and class, as a `losses_seg._overlap.Formula`; of one channel, of each image."""
-
-    smooth: float
-    classes: Classes
-    ignore_index: int
-    include_background: bool = True
-    class_weight: Tensor | None = None
-    per_image: bool = True
-    ranks: Ranks | None = None
-    one_channel: bool = False
-
-    def __call__(self, sums: Sums, seen: Tensor | None) -> Unreduced:
-        if not self.per_image:
-            sums, seen = sums.over_batch(seen, self.ranks)
-        numerator, denominator = self._parts(sums)
-        value = 1 - (numerator / denominator if self.smooth else ratio(numerator, denominator, otherwise=1))
-        counted, weight = self._counted(sums, seen), self.class_weight
-        if counted is not None:
-            value = (value if weight is None else weight * value).where(counted, 0)
-            normalizer = counted if weight is None else weight.where(counted, 0)
-        elif weight is not None:
-            value, normalizer = weight * value, weight.expand_as(value)
-        else:
-            normalizer = None
-        if self.one_channel:
-            value, normalizer = value.squeeze(-1), None if normalizer is None else normalizer.squeeze(-1)
-        return Unreduced(value, normalizer, already_global=self.ranks is not None)
-
-    def slope(self, sums: Sums, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not self.per_image:
-            sums, seen = sums.over_batch(seen, self.ranks)
-        numerator, denominator = self._parts(sums)
-        inverse = 1 / denominator if self.smooth else ratio(torch.ones_like(denominator), denominator)
-        counted, weight = self._counted(sums, seen), self.class_weight
-        of_inter, of_pred = -2 * inverse, numerator * inverse * inverse
-        if weight is not None:
-            of_inter, of_pred = of_inter * weight, of_pred * weight
-        if counted is not None:
-            of_inter, of_pred = of_inter.where(counted, 0), of_pred.where(counted, 0)
-        return of_inter, of_pred
-
-    def _parts(self, sums: Sums) -> tuple[Tensor, Tensor]:
-        numerator, denominator = 2 * sums.inter, sums.pred + sums.true
-        return (numerator + self.smooth, denominator + self.smooth) if self.smooth else (numerator, denominator)
-
-    def _counted(self, sums: Sums, seen: Tensor | None) -> Tensor | None:
-        """Which are in the mean; None: all."""
-        c = sums.true.shape[-1]
-        everything = self.classes in ("all", "present") and (
-            c == 1 or (self.include_background and not 0 <= self.ignore_index < c)
-        )
-        if everything:
-            counted = seen
-        else:
-            counted = chosen(c, sums.true.device, self.classes, self.ignore_index, self.include_background)
-            counted = counted if seen is None else seen & counted
-        if self.classes == "present":
-            present = sums.true > 0
-            counted = present if counted is None else counted & present
-        return counted if counted is None else counted.expand_as(sums.true)
-
-
-@full_precision
+@definition(prepare=prepare_region, cast=False)
 def dice_loss(
     pred: Tensor,
     target: Tensor,
     *,
     smooth: float = 1.0,
     exponent: float = 2,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     class_weight: Tensor | None = None,
     per_image: bool = True,
     classes: Classes = "all",
     include_background: bool = True,
     activation: Activation = "auto",
-    ranks: Ranks | None = None,
+    group: SyncGroup | None = None,
 ) -> Unreduced:
-    """Soft Dice loss of each class, unreduced: see `DiceLoss`.
+    """Compute the soft Dice loss of each class, unreduced: see `DiceLoss`.
 
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S).
         smooth: s ≥ 0, in pixels.
         exponent: e ≥ 1 of the sums in the denominator.
-        ignore_index: label whose pixels leave every sum.
+        ignore_index: label of the pixels that are excluded from every sum; None: no pixel is.
         class_weight: (C,).
         per_image: sums per image, or over the batch.
         classes: ``'all'``, ``'present'`` or a list of ids.
-        include_background: whether class 0 takes part.
+        include_background: whether class 0 is averaged too.
         activation: ``'auto'``, ``'softmax'``, ``'sigmoid'`` or ``'none'``.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
         The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As normalizer, the
         class weight where it is counted.
     """
-    check_ids(pred, classes)
-    formula = _Dice(smooth, classes, ignore_index, include_background, class_weight, per_image, ranks)
-    return Overlap(
-        pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=activation
-    ).unreduced()
+    sums = region(
+        pred,
+        target,
+        ignore_index=ignore_index,
+        activation=activation,
+        exponent=exponent,
+        intersection=_intersection(exponent),
+        per_image=per_image,
+        group=group,
+    )
+    return loss_per_class(
+        _dice(sums, smooth),
+        sums,
+        classes=classes,
+        ignore_index=ignore_index,
+        include_background=include_background,
+        class_weight=class_weight,
+        group=group,
+    )
 
 
-class DiceLoss(BatchLevel):
+def _prepare_binary(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    return prepare_region(*one_channel(pred, target, "DiceLoss"), **options)
+
+
+@definition(prepare=_prepare_binary, cast=False)
+def binary_dice_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 1.0,
+    exponent: float = 2,
+    ignore_index: int | None = 255,
+    per_image: bool = True,
+    classes: Literal["all", "present"] = "all",
+    activation: Activation = "auto",
+    group: SyncGroup | None = None,
+) -> Unreduced:
+    """Compute the soft Dice loss of one channel, unreduced: see `BinaryDiceLoss`.
+
+    Args:
+        pred: logits (N,1,*S), or (N,*S) with a target of the same shape.
+        target: 0, 1 and ``ignore_index``, or soft, (N,*S) or (N,1,*S).
+        smooth: s ≥ 0, in pixels.
+        exponent: e ≥ 1 of the sums in the denominator.
+        ignore_index: value of the pixels that are excluded from every sum; None: no pixel is.
+        per_image: sums per image, or over the batch.
+        classes: ``'all'``, or ``'present'`` for images with foreground.
+        activation: ``'auto'``, ``'sigmoid'`` or ``'none'``.
+        group: the processes that hold the batch together; given by the class under ``sync_dist``.
+
+    Returns:
+        The loss (N,), or 0-d over the batch; as normalizer, whether it is counted.
+    """
+    result = dice_loss(
+        pred,
+        target,
+        smooth=smooth,
+        exponent=exponent,
+        ignore_index=ignore_index,
+        per_image=per_image,
+        classes=classes,
+        activation=activation,
+        group=group,
+    )
+    normalizer = None if result.normalizer is None else result.normalizer.squeeze(-1)
+    return result._replace(value=result.value.squeeze(-1), normalizer=normalizer)
+
+
+def _intersection(exponent: float) -> Literal["product", "minimum"]:
+    """For soft targets and e = 1 the minimum, so that the loss of a perfect prediction is 0."""
+    return "minimum" if exponent == 1 else "product"
+
+
+def _dice(sums: Region, smooth: float) -> Tensor:
+    total = sums.pred + sums.target
+    numerator = total.sub(sums.intersection, alpha=2)  # of 1 - (2I + s) / (total + s)
+    return numerator / (total + smooth) if smooth else ratio(numerator, total)
+
+
+class DiceLoss(BatchReducedLoss):
     r"""Soft Dice loss: one minus the overlap of prediction and truth, for each class on its own.
 
     .. math::
@@ -195,6 +191,7 @@ class DiceLoss(BatchLevel):
         intersection is (Σp + Σg - Σ\|p-g\|)/2, so that a perfect soft prediction costs 0.
     """
 
+    function = dice_loss
     example = examples.PIXELS.probabilities_if("activation", "none")
 
     def __init__(
@@ -221,25 +218,12 @@ class DiceLoss(BatchLevel):
         self.include_background = checks.flag(self, "include_background", include_background)
         self.activation = checks.choice(self, "activation", activation, ACTIVATIONS)
 
-    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-        return image_weight(weight, pred, self.per_image)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
-        check_ids(pred, self.classes)
-        formula = _Dice(
-            self.smooth,
-            self.classes,
-            ignore_index,
-            self.include_background,
-            self._vector("class_weight", pred, pred.shape[1]),
-            self.per_image,
-            self._ranks(),
-        )
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         exponent = 1 if self.naive_dice else self.exponent
-        return Overlap(pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=self.activation)
+        return super()._arguments(pred, target, {**options, "exponent": exponent})
 
 
-class BinaryDiceLoss(BatchLevel):
+class BinaryDiceLoss(BatchReducedLoss):
     r"""Soft Dice loss of one channel: foreground against background.
 
     .. math:: L_n = 1 - \frac{2 \sum_i p_{ni}\, g_{ni} + s}{\sum_i p_{ni}^e + \sum_i g_{ni}^e + s}, \qquad p = \sigma(x)
@@ -283,6 +267,7 @@ class BinaryDiceLoss(BatchLevel):
         Equals `DiceLoss` on one channel. The paper's Dice has e = 2; the form with e = 1 is ``naive_dice=True``.
     """
 
+    function = binary_dice_loss
     example = examples.MASKS.probabilities_if("activation", "none")
 
     def __init__(
@@ -305,18 +290,6 @@ class BinaryDiceLoss(BatchLevel):
         self.classes = checks.choice(self, "classes", classes, ("all", "present"))
         self.activation = checks.choice(self, "activation", activation, ACTIVATIONS)
 
-    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-        return image_weight(weight, pred, self.per_image)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Deferred:
-        pred, target = one_channel(pred, target, "DiceLoss")
-        formula = _Dice(
-            self.smooth,
-            self.classes,
-            ignore_index,
-            per_image=self.per_image,
-            ranks=self._ranks(),
-            one_channel=True,
-        )
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         exponent = 1 if self.naive_dice else self.exponent
-        return Overlap(pred, target, formula, exponent=exponent, ignore_index=ignore_index, activation=self.activation)
+        return super()._arguments(pred, target, {**options, "exponent": exponent})

@@ -1,0 +1,147 @@
+"""Region losses: sums over the pixels of each image and class, and the losses that are made of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses_core import Unreduced
+from losses_core.kernels import definition
+from losses_core.utils.stable import power
+from losses_seg._activation import probabilities
+from losses_seg._sync import SyncGroup
+from losses_seg._targets import (
+    Activation,
+    Classes,
+    check_ids,
+    class_mask,
+    ignored_mask,
+    is_labels,
+    masked,
+    prepare_target,
+    selected_classes,
+)
+
+Intersection = Literal["product", "minimum"]
+
+
+@definition(layout="classes")
+def region_sums(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int | None,
+    activation: Activation,
+    exponent: float,
+    intersection: Intersection,
+    complement: bool,
+) -> Tensor:
+    """Sum over the pixels of each image and class that are not ignored.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: as `prepare_target` returns it.
+        ignore_index: as `prepare_target` returns it.
+        activation: ``'softmax'``, ``'sigmoid'`` or ``'none'``.
+        exponent: e ≥ 1.
+        intersection: ``'product'`` p g, or ``'minimum'`` of p and g; they differ for soft targets.
+        complement: take 1 - p and 1 - g instead of p and g; not for labels, nor for a softmax.
+
+    Returns:
+        (N,4,C): the intersection, Σ p^e, Σ g^e, and the number of pixels.
+    """
+    ignored = ignored_mask(pred, target, ignore_index, activation)
+    p = probabilities(pred, ignored, activation)
+    g = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target
+    g = masked(g.to(p.dtype), ignored)
+    if complement:
+        p, g = masked(1 - p, ignored), masked(1 - g, ignored)
+    both = p * g if intersection == "product" else torch.minimum(p, g)
+    valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
+    pixels = valid.flatten(2).sum(2).expand(p.shape[:2])
+    return torch.stack([x.flatten(2).sum(2) for x in (both, power(p, exponent), power(g, exponent))] + [pixels], 1)
+
+
+class Region(NamedTuple):
+    """Sums over the pixels that are not ignored: of each image and class (N,C), or of each class of the batch (C,).
+
+    Attributes:
+        intersection: Σ p g, or Σ min(p,g).
+        pred: Σ p^e.
+        target: Σ g^e.
+        pixels: their number, without a gradient.
+    """
+
+    intersection: Tensor
+    pred: Tensor
+    target: Tensor
+    pixels: Tensor
+
+
+def region(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int | None,
+    activation: Activation,
+    exponent: float = 1,
+    intersection: Intersection = "minimum",
+    complement: bool = False,
+    per_image: bool = True,
+    group: SyncGroup | None = None,
+) -> Region:
+    """The sums of prepared arguments; with ``per_image=False`` over the batch, which may be spread over a group."""
+    sums = region_sums(
+        pred,
+        target,
+        ignore_index=ignore_index,
+        activation=activation,
+        exponent=exponent,
+        intersection=intersection,
+        complement=complement,
+    )
+    if not per_image:
+        sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
+    both, p, g, pixels = sums.unbind(-2)
+    return Region(both, p, g if target.is_floating_point() else g.detach(), pixels.detach())
+
+
+def prepare_region(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Check the arguments of a region loss (`losses_core.kernels.Prepare`)."""
+    target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])
+    check_ids(pred, options.get("classes", "all"))
+    return pred, target, {**options, "ignore_index": ignore_index, "activation": activation}
+
+
+def loss_per_class(
+    value: Tensor,
+    sums: Region,
+    *,
+    classes: Classes,
+    ignore_index: int | None,
+    include_background: bool,
+    class_weight: Tensor | None,
+    group: SyncGroup | None,
+) -> Unreduced:
+    """Weight the loss of each class, and count in the mean those that the options select.
+
+    A fully ignored image (or batch) is not counted, nor with ``'present'`` a class that it does not hold.
+    """
+    counted = selected_classes(value.shape[-1], value.device, classes, ignore_index, include_background)
+    if ignore_index is not None:
+        valid = sums.pixels > 0
+        counted = valid if counted is None else counted & valid
+    if classes == "present":
+        present = sums.target > 0
+        counted = present if counted is None else counted & present
+    normalizer = counted
+    if class_weight is not None:
+        weight = class_weight.to(value.dtype).expand_as(value)
+        value = value * weight
+        normalizer = weight if counted is None else weight.where(counted, 0)
+    if counted is not None:
+        value = value.where(counted, 0)
+        normalizer = normalizer.expand_as(value)  # type: ignore[union-attr]  # it is there
+    return Unreduced(value, normalizer, already_global=group is not None)
