@@ -17,69 +17,106 @@ if TYPE_CHECKING:
 
 
 def two_passes(call: LossCall, kernel: Kernel) -> Tensor:
-    """The sums of each sample and class, (N,K,C), of a kernel with ``number`` K, ``forward`` and ``backward``."""
+    """The sums of each sample and class, (N,K,C), of a kernel with ``number`` K, ``forward`` and ``backward``.
+
+    A kernel may have ``activate`` too: then both passes are given what it returns instead of ``x``, a tensor of its
+    shape: ``out``, or where that is None a new one. It is kept where that takes no more memory than the gradient, which
+    takes its place; so the second pass may write into it.
+    """
     job, tensors = pack(call, kernel)
     if not (call.pred.requires_grad and torch.is_grad_enabled()):
-        return _sums(job, call.pred, tensors)
+        return _sums(job, call.pred, tensors, keep=False)[0]
     return _TwoPasses.apply(job, call.pred, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _TwoPasses(torch.autograd.Function):
-    """Save pred and target alone; the backward computes the probabilities of a block once more."""
+    """Save pred and target; in half precision the backward computes the probabilities of a block once more."""
 
     @staticmethod
     def forward(ctx: Any, job: Job, pred: Tensor, *tensors: Tensor) -> Tensor:
         ctx.job = job
         ctx.save_for_backward(pred, *tensors)
-        return _sums(job, pred, tensors)
+        keep = hasattr(job.kernel.function, "activate") and pred.dtype not in HALF and not torch.compiler.is_compiling()
+        sums, ctx.kept = _sums(job, pred, tensors, keep)
+        return sums
 
     @staticmethod
     def backward(ctx: Any, grad_sums: Tensor) -> tuple[Any, ...]:
         job, (pred, *tensors) = ctx.job, ctx.saved_tensors
-        differentiable = torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(grad_sums))
-        gradient = job.differentiable_grad(pred, tensors, grad_sums) if differentiable else None
-        if gradient is None:
-            gradient = _gradient(job, pred, tensors, grad_sums)
-        return None, gradient, *(None,) * len(tensors)
+        nones = (None,) * len(tensors)
+        if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(grad_sums)):
+            return None, job.differentiable_grad(pred, tensors, grad_sums), *nones
+        kept, ctx.kept = ctx.kept, None  # None in a second backward: the gradient has taken its place
+        return None, _gradient(job, pred, tensors, grad_sums, kept), *nones
 
 
-def _parts(job: Job, pred: Tensor, tensors: Sequence[Any]) -> tuple[list[Any], list[Any], torch.dtype]:
-    precision = torch.float32 if pred.dtype in HALF else pred.dtype
-    return list(tensors[: job.cut]), [cast(t, precision) for t in tensors[job.cut :]], precision
+class _Passes:
+    """The functions of a kernel with the arguments of a block."""
+
+    def __init__(self, job: Job, pred: Tensor, tensors: Sequence[Any]) -> None:
+        self.job, self.function = job, job.kernel.function
+        self.precision = torch.float32 if pred.dtype in HALF else pred.dtype
+        self.cut = list(tensors[: job.cut])
+        self.whole = [cast(t, self.precision) for t in tensors[job.cut :]]
+        self.size = block_size(pred, job.kernel.large_blocks)
+        if pred.is_cpu and self.size < pred[:1].numel() <= 8 * self.size:
+            self.size = pred[:1].numel()  # a part of a sample is not contiguous: torch's softmax would copy it
+        self.at_once = torch.compiler.is_compiling() or pred.numel() <= self.size
+
+    def _arguments(self, x: Tensor, others: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+        cut = [self.job.cast_rows(t, x, self.precision) for t in others]
+        target, options, _ = self.job.arguments([*cut, *self.whole])
+        return target, options
+
+    def _activate(self, x: Tensor, target: Any, options: dict[str, Any], out: Tensor | None = None) -> Tensor:
+        if self.job.definition.cast:
+            x = x.to(self.precision)
+        return self.function.activate(x, target, out=out, **options) if hasattr(self.function, "activate") else x
+
+    def forward(self, x: Tensor, others: Sequence[Any], out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The sums, and what they are made of, in ``out`` if given."""
+        target, options = self._arguments(x, others)
+        x = self._activate(x, target, options, out)
+        return self.function.forward(x, target, **options), x
+
+    def backward(self, x: Tensor, others: Sequence[Any], grads: Tensor, active: bool) -> Tensor:
+        """The gradient; ``active``: x is what the kernel's ``activate`` has returned."""
+        target, options = self._arguments(x, others)
+        x = x if active else self._activate(x, target, options)
+        return self.function.backward(x, target, grads, **options)  # type: ignore[no-any-return]
 
 
-def _sums(job: Job, pred: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    cut, whole, precision = _parts(job, pred, tensors)
-    function, number = job.kernel.function, job.kernel.function.number
-    size = (pred.shape[0], number, pred.shape[1])
+def _sums(job: Job, pred: Tensor, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, Tensor | None]:
+    passes = _Passes(job, pred, tensors)
+    if passes.at_once:
+        sums, active = passes.forward(*as_rows(job.layout, pred, passes.cut))
+        return sums, active if keep else None
+    number = job.kernel.function.number
+    sums = torch.zeros(pred.shape[0], number, pred.shape[1], dtype=passes.precision, device=pred.device)
+    kept = new_like(pred, job.layout, pred.dtype) if keep else None
+    rows, others = as_rows(job.layout, pred, [*passes.cut, kept])
+    for x, (*parts, kept_part, out) in split(
+        job.layout, rows, [*others, sums.view(pred.shape[0], -1, 1)], passes.size
+    ):
+        part, _ = passes.forward(x, parts, kept_part)
+        out.add_(part.view(out.shape))  # type: ignore[union-attr]  # sums are there
+    return sums, kept
 
-    def forward(x: Tensor, others: Sequence[Any]) -> Tensor:
-        target, options, _ = job.arguments([*(job.cast_rows(t, x, precision) for t in others), *whole])
-        return function.forward(x.to(precision), target, **options)  # type: ignore[no-any-return]
 
-    if torch.compiler.is_compiling() or pred.numel() <= block_size(pred):
-        return forward(*as_rows(job.layout, pred, cut))
-    sums = torch.zeros(size, dtype=precision, device=pred.device)
-    rows, others = as_rows(job.layout, pred, cut)
-    for x, (*parts, out) in split(job.layout, rows, [*others, sums.view(size[0], -1, 1)], block_size(pred)):
-        out.add_(forward(x, parts).view_as(out))  # type: ignore[union-attr]  # sums are there
-    return sums
-
-
-def _gradient(job: Job, pred: Tensor, tensors: Sequence[Tensor], grad_sums: Tensor) -> Tensor:
-    cut, whole, precision = _parts(job, pred, tensors)
-    function = job.kernel.function
-
-    def backward(x: Tensor, others: Sequence[Any], grads: Tensor) -> Tensor:
-        target, options, _ = job.arguments([*(job.cast_rows(t, x, precision) for t in others), *whole])
-        return function.backward(x.to(precision), target, grads, **options)  # type: ignore[no-any-return]
-
-    if torch.compiler.is_compiling() or pred.numel() <= block_size(pred):
-        return backward(*as_rows(job.layout, pred, cut), grad_sums).to(pred.dtype).reshape(pred.shape)
-    gradient = new_like(pred, job.layout, pred.dtype)
+def _gradient(
+    job: Job, pred: Tensor, tensors: Sequence[Tensor], grad_sums: Tensor, kept: Tensor | None
+) -> Tensor:
+    passes, active = _Passes(job, pred, tensors), kept is not None
+    if passes.at_once:
+        x, cut = as_rows(job.layout, pred, passes.cut)
+        gradient = passes.backward(x if kept is None else kept, cut, grad_sums, active)
+        return gradient.to(pred.dtype).reshape(pred.shape)
+    gradient = new_like(pred, job.layout, pred.dtype) if kept is None else kept
     flat = grad_sums.reshape(pred.shape[0], -1, 1)
-    rows, others = as_rows(job.layout, pred, [*cut, gradient])
-    for x, (*parts, out, grads) in split(job.layout, rows, [*others, flat], block_size(pred)):
-        grads = grads.reshape(-1, *grad_sums.shape[1:])  # type: ignore[union-attr]  # noqa: PLW2901
-        out.copy_(backward(x, parts, grads))  # type: ignore[union-attr]  # it is there
+    rows, others = as_rows(job.layout, pred if kept is None else kept, [*passes.cut, gradient])
+    for x, (*parts, out, grads) in split(job.layout, rows, [*others, flat], passes.size):
+        grads = grads.reshape(-1, *grad_sums.shape[1:])  # type: ignore[union-attr]
+        part = passes.backward(x, parts, grads, active)
+        if part is not x:  # what was kept, and the gradient has taken its place
+            out.copy_(part)  # type: ignore[union-attr]  # it is there
     return gradient
