@@ -17,7 +17,7 @@ Layout: TypeAlias = Literal["elements", "channels", "classes", "last", "batch", 
 - ``classes``: axis 1 is reduced; a kernel sees (n,C) or (n,C,s), and rows (n,) or (n,s).
 - ``last``: the last axis is reduced; a kernel sees (n,C), and rows (n,).
 - ``batch``: a sample, with all its axes.
-- ``whole``: nothing can be cut.
+- ``whole``: nothing can be cut, as samples are related to each other.
 """
 
 CPU_BLOCK = 1 << 16
@@ -30,11 +30,12 @@ Part: TypeAlias = "tuple[Tensor, list[Tensor | None]]"
 """A block of ``pred``, and those of the other tensors."""
 
 
-def block_size(pred: Tensor) -> int:
+def block_size(pred: Tensor, large: bool = False) -> int:
     """Number of elements of a block, or all of them where a cut is not worth its kernels."""
     if pred.is_cpu:
-        return CPU_BLOCK
-    return DEVICE_BLOCK if pred.numel() > 4 * DEVICE_BLOCK else 4 * DEVICE_BLOCK
+        return 4 * CPU_BLOCK if large else CPU_BLOCK
+    block = 2 * DEVICE_BLOCK if large else DEVICE_BLOCK
+    return block if pred.numel() > 4 * block else 4 * block
 
 
 def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
@@ -53,9 +54,28 @@ def new_like(pred: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
     """Allocate a tensor of the shape of ``pred`` of which blocks are views."""
     channels_last = pred.ndim == 4 and pred.is_contiguous(memory_format=torch.channels_last)
     not_flattened = pred.ndim < 4 and layout in ("channels", "classes")
-    if pred.is_contiguous() or not_flattened or (channels_last and layout != "last"):
+    if pred.is_contiguous() or not_flattened or (channels_last and layout != "last") or classes_last(layout, pred):
         return torch.empty_like(pred, dtype=dtype)
     return torch.empty(pred.shape, dtype=dtype, device=pred.device)
+
+
+def classes_last(layout: Layout, pred: Tensor) -> bool:
+    """Whether the classes are innermost in memory, so that all rows are one (n,C) view: tokens, channels_last."""
+    if layout != "classes" or pred.ndim < 3 or torch.compiler.is_compiling():
+        return False
+    return pred.stride(1) == 1 and pred.movedim(1, -1).is_contiguous()
+
+
+def merge_rows(pred: Tensor, others: Sequence[Tensor | None]) -> Part:
+    """View tensors of the layout ``classes``, whose classes are innermost in memory, as (n,C) and (n,)."""
+    shape = [pred.shape[0], *pred.shape[2:]]
+
+    def merge(tensor: Tensor) -> Tensor:
+        if tensor.ndim == pred.ndim:
+            return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
+        return tensor.expand(shape).reshape(-1)
+
+    return merge(pred), [None if t is None else merge(t) for t in others]
 
 
 def as_rows(layout: Layout, pred: Tensor, others: Sequence[Tensor | None]) -> Part:
@@ -109,3 +129,10 @@ def _split_inner(pred: Tensor, others: Sequence[Tensor | None], width: int) -> I
     for row in range(pred.shape[0]):
         for start in range(0, inner, width):
             yield cut(pred, row, start), [None if t is None else cut(t, row, start) for t in others]
+
+
+def ranges(length: int, size: int) -> list[tuple[int, int]]:
+    """Cut an axis into ranges of ``size``, for a kernel with blocks of its own; a single one while compiling."""
+    if torch.compiler.is_compiling():
+        return [(0, length)]
+    return [(start, min(start + size, length)) for start in range(0, length, size)]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from losses_core import _fused
 from losses_core._blocks import value_shape
-from losses_core.kernels import Kernel, LossCall, select
+from losses_core._definitions import Kernel, LossCall
+from losses_core._dispatch import select, small_mean
 from losses_core.utils.autograd import hide_gradient
 from losses_core.utils.precision import map_tensors
 from losses_core.utils.weight_reduce import (
@@ -42,7 +43,7 @@ def reduce_call(
         group: the ranks to normalise over; None: this one alone.
     """
     if reduction == "mean" and weight is None and avg_factor is None and group is None:
-        mean = call.small_mean()
+        mean = small_mean(call)
         if mean is not None:
             return Reduction(mean, None, reduction, None, scale)
     kernel, _ = select(call, weight, reduced=reduction != "none")
@@ -75,31 +76,29 @@ def _by_kernel(
         if denominator is None:
             return Reduction(_fused.reduced(call, kernel, weight, 1.0), None, reduction, None, scale)
         if not isinstance(denominator, Tensor):
-            denominator = torch.full((), denominator, dtype=torch.float32, device=pred.device)
+            denominator = torch.full((), denominator, dtype=precision, device=pred.device)
         factor: float | Tensor = torch.where(denominator <= 0, 1, denominator).reciprocal()
         return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction, None, scale)
     if isinstance(denominator, Tensor) and denominator.is_cpu and pred.is_cpu:
         denominator = denominator.item()  # on the CPU, looking costs nothing
     if isinstance(denominator, Tensor):
-        factor = _scaled_reciprocal(denominator.to(pred.device), scale, precision)
-    else:
-        factor = scale if denominator is None or denominator <= 0 else scale / denominator
+        value = _fused.reduced(call, kernel, weight, 1.0)
+        return Reduction(value / _positive(denominator.to(pred.device)), None, reduction, None, scale)
+    factor = scale if denominator is None or denominator <= 0 else scale / denominator
     return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction)
 
 
-def _scaled_reciprocal(denominator: Tensor, scale: float, precision: torch.dtype) -> Tensor:
-    """``scale / denominator``, with 1 for a denominator ≤ 0, in the fewest operations; NaN stays NaN."""
+def _positive(denominator: Tensor) -> Tensor:
+    """A denominator with 1 where it is ≤ 0, in the fewest operations; NaN stays NaN."""
     if denominator.is_floating_point():
-        denominator = denominator.masked_fill(denominator <= 0, 1)
-    else:
-        denominator = denominator.clamp(min=1)
-        denominator = denominator.double() if precision == torch.float64 else denominator
-    reciprocal = denominator.reciprocal()
-    return reciprocal if scale == 1.0 else reciprocal * scale
+        return denominator.masked_fill(denominator <= 0, 1)
+    return denominator.clamp(min=1)
 
 
 def _total_normalizer(call: LossCall) -> float | Tensor:
     """Σ of the normalizer: the denominator of ``mean``."""
+    if call.definition.denominator is not None:
+        return call.definition.denominator(call.pred, call.target, **call.options)
     normalizer, shape = call.normalizer(), value_shape(call.definition.layout, call.pred)
     if normalizer is None:
         if shape is None:
@@ -130,6 +129,8 @@ def _by_definition(
 
 def _mask(call: LossCall, pred: object, weight: Tensor) -> object:
     """Make the gradient at elements of weight zero exactly zero, whatever pred holds there."""
+    if call.definition.layout == "whole":  # samples are related: one of weight 0 has a gradient through the others
+        return pred
 
     def mask(tensor: Tensor) -> Tensor:
         shape = value_shape(call.definition.layout, tensor)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses_core._blocks import as_rows, block_size, new_like, split
-from losses_core._fused import HALF, Job, cast, pack
+from losses_core._definitions import Kernel, LossCall
+from losses_core._fused import differentiable_grad
+from losses_core._job import HALF, Job, cast
+from losses_core._pack import pack
 from losses_core.utils.autograd import is_batched
-
-if TYPE_CHECKING:
-    from losses_core.kernels import Kernel, LossCall
 
 
 def two_passes(call: LossCall, kernel: Kernel) -> Tensor:
@@ -45,7 +45,7 @@ class _TwoPasses(torch.autograd.Function):
         job, (pred, *tensors) = ctx.job, ctx.saved_tensors
         nones = (None,) * len(tensors)
         if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(grad_sums)):
-            return None, job.differentiable_grad(pred, tensors, grad_sums), *nones
+            return None, differentiable_grad(job, pred, tensors, grad_sums), *nones
         kept, ctx.kept = ctx.kept, None  # None in a second backward: the gradient has taken its place
         return None, _gradient(job, pred, tensors, grad_sums, kept), *nones
 
@@ -95,17 +95,13 @@ def _sums(job: Job, pred: Tensor, tensors: Sequence[Tensor], keep: bool) -> tupl
     sums = torch.zeros(pred.shape[0], number, pred.shape[1], dtype=passes.precision, device=pred.device)
     kept = new_like(pred, job.layout, pred.dtype) if keep else None
     rows, others = as_rows(job.layout, pred, [*passes.cut, kept])
-    for x, (*parts, kept_part, out) in split(
-        job.layout, rows, [*others, sums.view(pred.shape[0], -1, 1)], passes.size
-    ):
+    for x, (*parts, kept_part, out) in split(job.layout, rows, [*others, sums.view(pred.shape[0], -1, 1)], passes.size):
         part, _ = passes.forward(x, parts, kept_part)
         out.add_(part.view(out.shape))  # type: ignore[union-attr]  # sums are there
     return sums, kept
 
 
-def _gradient(
-    job: Job, pred: Tensor, tensors: Sequence[Tensor], grad_sums: Tensor, kept: Tensor | None
-) -> Tensor:
+def _gradient(job: Job, pred: Tensor, tensors: Sequence[Tensor], grad_sums: Tensor, kept: Tensor | None) -> Tensor:
     passes, active = _Passes(job, pred, tensors), kept is not None
     if passes.at_once:
         x, cut = as_rows(job.layout, pred, passes.cut)

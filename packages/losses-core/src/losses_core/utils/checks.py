@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from losses_core._suggest import did_you_mean
+from losses_core._suggest import did_you_mean, shown
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils.precision import first_tensor
 
@@ -53,8 +53,8 @@ def _record(owner: object, name: str, **limits: Any) -> None:
 
 
 def _fault(owner: object, name: str, expected: str, got: Any) -> str:
-    shown = f"{got!r} ({type(got).__name__})" if isinstance(got, str) else repr(got)
-    return f"{type(owner).__name__}: {name}: expected {expected}; got {shown}."
+    kind = f" ({type(got).__name__})" if isinstance(got, str) else ""
+    return f"{type(owner).__name__}: {name}: expected {expected}; got {shown(got)}{kind}."
 
 
 def number(
@@ -78,13 +78,15 @@ def number(
         raise TypeError(_fault(owner, name, expected, value))
     value = cast(Any, value)  # mypy knows no order on numbers.Real
     inside = (
-        math.isfinite(value)
+        _is_number_of_torch(value)
         and (low is None or value >= low)
         and (high is None or value <= high)
         and (above is None or value > above)
         and (below is None or value < below)
     )
     if not inside:
+        if isinstance(value, int) and not _is_number_of_torch(value):
+            expected += ", of at most 64 bits" if integer else ", an integer of at most 64 bits or a float"
         raise ConfigError(_fault(owner, name, expected, value))
     return value
 
@@ -133,24 +135,62 @@ def vector(owner: object, name: str, value: Any) -> Any:
 
 
 def _is_weight(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value) and bool(cast(Any, value) >= 0)
+    return isinstance(value, numbers.Real) and _is_number_of_torch(value) and bool(cast(Any, value) >= 0)
+
+
+def _is_number_of_torch(value: Any) -> bool:
+    """Whether a real number is finite and, if it is an integer, has at most 64 bits."""
+    if isinstance(value, numbers.Integral):
+        return -(1 << 63) <= int(value) < 1 << 63
+    return math.isfinite(value)
 
 
 def floating(pred: Any) -> Tensor:
+    """Check that ``pred`` is a floating tensor and return it."""
+    return _floating(tensor("pred", pred))
+
+
+def first_floating(pred: Any) -> Tensor:
     """Check that ``pred`` is, or holds first, a floating tensor; return that tensor."""
-    reference = first_tensor(pred)
-    if reference is None:
-        raise InputError(f"expected pred as a floating tensor (or a tuple of them); got {type(pred).__name__}.")
-    if not reference.is_floating_point():
-        raise InputError(f"expected a floating pred; got {reference.dtype}.")
-    return reference
+    if isinstance(pred, Mapping) or (reference := first_tensor(pred)) is None:
+        raise InputError(f"expected pred as a floating tensor (or a tuple of them); got {_kind(pred)}.")
+    return _floating(reference)
+
+
+def _floating(pred: Tensor) -> Tensor:
+    if not pred.is_floating_point():
+        raise InputError(f"expected a floating pred; got {pred.dtype}.")
+    return pred
 
 
 def tensor(name: str, value: Any) -> Tensor:
     """Check that an argument of a call is a tensor and return it."""
     if not isinstance(value, Tensor):
-        raise InputError(f"expected {name} as a tensor; got {type(value).__name__}.")
+        raise InputError(f"expected {name} as a tensor; got {_kind(value, name)}.")
     return value
+
+
+OUTPUTS = ("logits", "out", "pred", "preds", "predictions", "pred_logits", "output", "last_hidden_state")
+"""What models call their predictions."""
+
+
+def _kind(value: Any, name: str = "pred") -> str:
+    """The type of what is no tensor, and where the tensor is in it if it is the output of a model."""
+    kind = type(value).__name__
+    if isinstance(value, Mapping):
+        held = [key for key, item in value.items() if isinstance(item, Tensor)]
+        key = next((key for key in OUTPUTS if key in held), held[0] if held else None)
+        if key is None:
+            return kind
+        is_attribute = isinstance(key, str) and getattr(value, key, None) is value[key]
+        return f"{kind}: give {name}{f'.{key}' if is_attribute else f'[{shown(key)}]'}"
+    for key in OUTPUTS:
+        if isinstance(getattr(value, key, None), Tensor):
+            return f"{kind}: give {name}.{key}"
+    if isinstance(value, list | tuple):
+        held = [index for index, item in enumerate(value) if isinstance(item, Tensor)]
+        return f"{kind}: give {name}[{held[0]}]" if held else kind
+    return kind
 
 
 def index(name: str, value: Any) -> Tensor:

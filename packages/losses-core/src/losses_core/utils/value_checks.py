@@ -70,7 +70,8 @@ def check_labels(
         return ignore_index
     if not target.numel():
         return None
-    low, high = (end.item() for end in target.aminmax())
+    ends = target.aminmax()
+    low, high = ends.min.item(), ends.max.item()
     if low >= 0 and high < classes:
         return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
     allowed = (target >= 0) & (target < classes)
@@ -84,7 +85,7 @@ def check_labels(
             ~allowed,
             f"class indices in [0, {classes})" + "".join(f", {value}" for value in extra),
             ignore_index,
-            "; or give pred more classes",
+            "",
         )
     return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
 
@@ -92,7 +93,7 @@ def check_labels(
 def check_probabilities(
     tensor: Tensor, ignore_index: float | None = None, *, name: str = "target", cure: str = ""
 ) -> float | None:
-    """Check that every element is in [0, 1], or equals ``ignore_index``; integer and bool tensors too.
+    """Check that every finite element is in [0, 1], or equals ``ignore_index``; integer and bool tensors too.
 
     Args:
         tensor: any shape.
@@ -112,7 +113,7 @@ def check_probabilities(
         return ignore_index if ignore_index in (0, 1) and tensor.numel() else None
     low, high = (end.item() for end in tensor.detach().aminmax())
     if not (low >= 0 and high <= 1):  # NaN is neither
-        allowed = (tensor >= 0) & (tensor <= 1)
+        allowed = ((tensor >= 0) & (tensor <= 1)) | ~tensor.isfinite()  # these show in the loss
         if ignore_index is not None and _can_hold(tensor.dtype, ignore_index):
             allowed |= tensor == ignore_index
         if not allowed.all():
@@ -136,7 +137,7 @@ def _fault(
     value = tensor[position].item()
     where = f" at {list(position)}" if position else ""
     also = "" if ignore_index is None else f" or ignore_index={ignore_index}"
-    hint = "" if ignore_index is None else f" Is {value} a label to ignore? Then set ignore_index={value}{cure}."
+    hint = cure if ignore_index is None else f"If {value} marks what is to be ignored, set ignore_index={value}. {cure}"
     return InputError(
-        f"expected {name} with {expected}{also}; got {value}{where} ({int(wrong.sum())} such elements).{hint}"
+        f"expected {name} with {expected}{also}; got {value}{where} ({int(wrong.sum())} such elements). {hint}".strip()
     )

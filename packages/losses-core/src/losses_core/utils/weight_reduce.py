@@ -22,10 +22,10 @@ class Unreduced(NamedTuple):
 
     Attributes:
         value: the loss of each element; any shape, 0-d for a batch-level loss.
-        normalizer: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value`` or of a
-            leading-dims prefix of it, where it counts once for each element under it. None: 1 each.
-        already_global: the value is that of the whole batch on every rank already (a batch-level loss that gathered, under
-            ``sync_dist``), so nothing is left to sum over the ranks.
+        normalizer: each element's share of the denominator of ``mean`` (bool or number), of the shape of ``value``, or
+            of a leading-dims prefix of it, where it counts once for each element under it. None: 1 each.
+        already_global: the value is that of the whole batch on every rank already (a batch-level loss that gathered,
+            under ``sync_dist``), so nothing is left to sum over the ranks.
     """
 
     value: Tensor
@@ -54,7 +54,8 @@ class Reduction(NamedTuple):
 
     def summed(self) -> Tensor:
         """The numerator as a tensor."""
-        return self.numerator if isinstance(self.numerator, Tensor) else self.numerator.total(1.0)
+        numerator: Tensor = self.numerator if isinstance(self.numerator, Tensor) else self.numerator.total(1.0)
+        return numerator
 
     def compute(self) -> Tensor:
         """The reduced loss."""
@@ -68,6 +69,7 @@ class Reduction(NamedTuple):
             if not isinstance(denominator, Tensor) or not denominator.requires_grad:
                 return numerator.total(scale if denominator is None else scale / denominator)
             numerator = self.summed()
+        assert isinstance(numerator, Tensor)
         if denominator is None:
             return numerator if scale == 1.0 else numerator * scale
         if isinstance(denominator, Tensor) or scale == 1.0:
@@ -100,7 +102,8 @@ def apply_weight(value: Tensor, weight: Tensor) -> Tensor:
 def weight_error(shape: Sequence[int], weight: Tensor) -> InputError:
     """The error for sample weights of another shape than the loss or a prefix of it."""
     return InputError(
-        f"expected weight of the loss's shape {tuple(shape)} or of a leading-dims prefix of it; got {tuple(weight.shape)}."
+        f"expected weight of the loss's shape {tuple(shape)} or of a leading-dims prefix of it; "
+        f"got {tuple(weight.shape)}."
     )
 
 
