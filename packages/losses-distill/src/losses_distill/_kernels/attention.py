@@ -18,16 +18,17 @@ class PowerSums:
     @staticmethod
     def forward(x: Tensor, target: tuple[()], *, p: float, scale: Tensor | None) -> Tensor:
         """Σ_c |A_c / scale|^p, (n,1,L)."""
-        return power_of_magnitude(x if scale is None else x / scale, p).sum(2).unsqueeze(1)
+        x = x.mT  # (n,C,L), as a feature map is in memory
+        return power_of_magnitude(x if scale is None else x / scale, p).sum(1, keepdim=True)
 
     @staticmethod
     def backward(x: Tensor, target: tuple[()], grads: Tensor, *, p: float, scale: Tensor | None) -> Tensor:
         """p |A_c / scale|^(p-1) sign(A_c) / scale, times the incoming gradient of the location; 0 where A_c is 0."""
-        grads = grads.mT * p
+        x, grads = x.mT, grads * p
         if p == 2 and scale is None:
-            return x * grads
+            return (x * grads).mT
         sign = x.sign()
         if scale is not None:
             x, grads = x / scale, grads / scale
         tiny = torch.finfo(x.dtype).tiny
-        return x.abs().clamp_(min=tiny).pow_(p - 1).mul_(sign).mul_(grads)
+        return x.abs().clamp_(min=tiny).pow_(p - 1).mul_(sign).mul_(grads).mT

@@ -35,7 +35,7 @@ def power_of_magnitude(x: Tensor, p: float) -> Tensor:
 def power_sums(pred: Tensor, target: tuple[()] = (), *, p: float, scale: Tensor | None = None) -> Tensor:
     """Σ_c |A_c / scale|^p of features (N,L,C) at each location, (N,1,L); there is no target."""
     scaled = pred if scale is None else pred / scale
-    return power_of_magnitude(scaled, p).sum(2).unsqueeze(1)
+    return power_of_magnitude(scaled.mT, p).sum(1, keepdim=True)
 
 
 def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -170,6 +170,7 @@ class AttentionLoss(BaseLoss):
     """
 
     function = attention_loss
+    pred_may_be_list = True
     example = examples.FEATURES
 
     def __init__(
