@@ -260,7 +260,8 @@ def test_the_signature_of_a_subclass_of_a_subclass():
 def test_labels_and_repr():
     assert AbsoluteLoss().label == "absolute"
     assert AbsoluteLoss(loss_name="x").label == "x"
-    assert AbsoluteLoss().loss_name is None
+    assert AbsoluteLoss().loss_name == "loss_absolute"
+    assert AbsoluteLoss(loss_name="x").loss_name == "x"
     assert repr(AbsoluteLoss(2.0, reduction="sum")) == "AbsoluteLoss(scale=2.0, ignore_index=-1, reduction='sum')"
     names = {
         "CrossEntropyLoss": "cross_entropy",

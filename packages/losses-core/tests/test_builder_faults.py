@@ -64,7 +64,14 @@ def test_labels_that_a_module_cannot_hold(label: Any) -> None:
 
 
 def test_hints() -> None:
-    assert only_fault({"typ": "GapLoss", "eps": 1}).endswith("got 1. A mapping without 'type' names its terms.")
+    assert only_fault({"a": "GapLoss", "b": 1}).endswith(
+        "got 1. A mapping without 'type' names its terms. Is 'type' missing?"
+    )
+    for key in ("typ", "name", "Type"):
+        assert only_fault({key: "GapLoss", "eps": 1}).endswith(
+            "A mapping without 'type' names its terms. "
+            f"'type' is missing: write type: GapLoss in place of {key}: GapLoss."
+        )
     assert "A config names registered losses only, never an import path." in only_fault("torch.nn.L1Loss")
     assert "derives from BaseLoss" in only_fault([nn.L1Loss()])
     with pytest.raises(ConfigError) as caught:

@@ -21,6 +21,7 @@ from losses_core.errors import (
     RegistryError,
     UnknownLossError,
 )
+from losses_core.kernels import explain, use_definitions
 from losses_core.learnable import check_optimizer, trainable_parameters
 from losses_core.registry import LOSSES, LossInfo, Registry
 from losses_core.utils import (
@@ -35,6 +36,7 @@ from losses_core.utils import (
     weight_reduce_loss,
     weighted_loss,
 )
+from losses_core.utils.value_checks import debug
 
 __all__ = [
     "LOSSES",
@@ -62,12 +64,15 @@ __all__ = [
     "compute_giou",
     "compute_iou",
     "convert_to_one_hot",
+    "debug",
+    "explain",
     "focal_weight",
     "get_class_weight",
     "load_config",
     "reduce_loss",
     "sigmoid_focal_loss",
     "trainable_parameters",
+    "use_definitions",
     "weight_reduce_loss",
     "weighted_loss",
 ]

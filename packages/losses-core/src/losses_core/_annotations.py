@@ -16,22 +16,30 @@ _NUMERIC: dict[type, str] = {float: "a number", int: "an integer", bool: "true o
 _BY_NAME = {"float": float, "int": int, "bool": bool, "str": str, "None": type(None)}
 
 
-def read_floats(value: Any, annotation: Any) -> Any:
+def read_numbers(value: Any, annotation: Any) -> Any:
     """`value` with its strings read as floats where the annotation says float (and not str as well).
 
-    YAML 1.1 reads `1e-6` as a string: without a dot it is no number there.
+    YAML 1.1 reads `1e-6` as a string: without a dot it is no number there. Where the annotation says int, a float such
+    as JSON's `1e5` is an int if it is a whole number (0.0 and 1.0 stay floats where both are allowed: a share).
 
     Example:
-        >>> read_floats("1e-6", float | None), read_floats("1e-6", str | float), read_floats(["1e-6"], list[float])
+        >>> read_numbers("1e-6", float | None), read_numbers("1e-6", str | float), read_numbers(["1e-6"], list[float])
         (1e-06, '1e-6', [1e-06])
+        >>> read_numbers("1e5", int | float), read_numbers(1e5, int), read_numbers(1.0, int | float)
+        (100000, 100000, 1.0)
     """
     arms = arms_of(annotation)
     if isinstance(value, str):
-        return float(value) if float in arms and str not in arms and re.fullmatch(NUMBER, value) else value
+        if float not in arms or str in arms or not re.fullmatch(NUMBER, value):
+            return value
+        value = float(value)
+    if isinstance(value, float):
+        whole = value.is_integer() and (float not in arms or abs(value) > 1)
+        return int(value) if int in arms and whole else value
     if isinstance(value, list | tuple):
         for arm in arms:
             if typing.get_args(arm) and (item := item_of(arm)) is not None:
-                return type(value)([read_floats(entry, item) for entry in value])
+                return type(value)([read_numbers(entry, item) for entry in value])
     return value
 
 

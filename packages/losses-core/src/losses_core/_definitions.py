@@ -78,14 +78,14 @@ class Definition:
     name: str
     body: Callable[..., Any]
     layout: Layout
-    prepare: Prepare | None
-    normalizer: Callable[..., Tensor | None] | None
-    rows: tuple[str, ...]
-    cast: bool
-    delegates: bool
-    denominator: Callable[..., float] | None
-    mean: Callable[..., Tensor | None] | None
-    defaults: Mapping[str, Any]
+    prepare: Prepare | None = None
+    normalizer: Callable[..., Tensor | None] | None = None
+    rows: tuple[str, ...] = ()
+    cast: bool = True
+    delegates: bool = False
+    denominator: Callable[..., float] | None = None
+    mean: Callable[..., Tensor | None] | None = None
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kernels: list[Kernel] = dataclasses.field(default_factory=list)
 
     def bind(self, pred: Any, target: Any, options: Mapping[str, Any]) -> LossCall:

@@ -97,7 +97,7 @@ def _scaled(job: Job, pred: Tensor, tensors: Sequence[Tensor], kept: Tensor, gra
 
 
 def _incoming(job: Job, tensors: Sequence[Tensor], grad_output: Tensor) -> Tensor:
-    if not job.elements and not job.fold:
+    if not job.elements and not job.fold and job.factor != 1.0:
         grad_output = grad_output * job.factor_of(tensors)
     return grad_output if job.grad_scale == 1.0 else grad_output / job.grad_scale
 

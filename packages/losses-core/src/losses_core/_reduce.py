@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +13,10 @@ from losses_core import _fused
 from losses_core._blocks import value_shape
 from losses_core._definitions import Kernel, LossCall
 from losses_core._dispatch import select, small_mean
-from losses_core.utils.autograd import hide_gradient
-from losses_core.utils.precision import map_tensors
 from losses_core.utils.weight_reduce import (
     Group,
     Reduction,
     Unreduced,
-    align,
     apply_weight,
     given_denominator,
     partial_reduce,
@@ -31,6 +30,7 @@ def reduce_call(
     avg_factor: float | Tensor | None,
     scale: float,
     group: Group | None,
+    mask: Callable[[Any, Tensor], Any],
 ) -> Reduction:
     """Weight and reduce a loss, up to what needs other ranks.
 
@@ -41,6 +41,7 @@ def reduce_call(
         avg_factor: replaces the denominator of the mean.
         scale: multiplies the result.
         group: the ranks to normalise over; None: this one alone.
+        mask: gives pred with a gradient of zero where the weight is zero.
     """
     if reduction == "mean" and weight is None and avg_factor is None and group is None:
         mean = small_mean(call)
@@ -48,7 +49,7 @@ def reduce_call(
             return Reduction(mean, None, reduction, None, scale)
     kernel, _ = select(call, weight, reduced=reduction != "none")
     if kernel is None or kernel.passes == 2:
-        return _by_definition(call, weight, reduction, avg_factor, scale, group)
+        return _by_definition(call, weight, reduction, avg_factor, scale, group, mask)
     if reduction == "none":
         return Reduction(_fused.elements(call, kernel, weight), None, reduction, None, scale)
     denominator = given_denominator(reduction, avg_factor)
@@ -117,30 +118,12 @@ def _by_definition(
     avg_factor: float | Tensor | None,
     scale: float,
     group: Group | None,
+    mask: Callable[[Any, Tensor], Any],
 ) -> Reduction:
-    result = call.body(None if weight is None else lambda pred: _mask(call, pred, weight))
+    result = call.body(None if weight is None else lambda pred: mask(pred, weight))
     result = result if isinstance(result, Unreduced) else Unreduced(result, call.normalizer())
     value, normalizer, already_global = result
     if weight is not None:
         value = apply_weight(value, weight)
     reduced = partial_reduce(value, normalizer, reduction, avg_factor)
     return reduced._replace(group=None if already_global else group, scale=scale)
-
-
-def _mask(call: LossCall, pred: object, weight: Tensor) -> object:
-    """Make the gradient at elements of weight zero exactly zero, whatever pred holds there."""
-    if call.definition.layout == "whole":  # samples are related: one of weight 0 has a gradient through the others
-        return pred
-
-    def mask(tensor: Tensor) -> Tensor:
-        shape = value_shape(call.definition.layout, tensor)
-        aligned = align(weight, list(tensor.shape) if shape is None else shape)
-        if aligned is None:
-            return tensor
-        if call.definition.layout == "classes":
-            aligned = aligned.unsqueeze(1)
-        elif call.definition.layout == "last":
-            aligned = aligned.unsqueeze(-1)
-        return hide_gradient(tensor, aligned == 0)
-
-    return map_tensors(mask, pred)

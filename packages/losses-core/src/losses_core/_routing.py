@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from losses_core._suggest import did_you_mean, shown
+from torch import Tensor
+
+from losses_core._options import weight_for
+from losses_core._suggest import did_you_mean, printable, shown
 from losses_core.base_loss import BaseLoss
 from losses_core.errors import ConfigError, InputError
+from losses_core.utils.weight_reduce import Reduction
 
 REQUIRED = ("pred", "target")
+OPTIONAL = ("weight", "avg_factor", "reduction_override")
+
+
+class Evaluated(NamedTuple):
+    """A term of a combination before its reduction is finished; `owners` are the losses whose weights multiply it."""
+
+    label: str
+    member: BaseLoss
+    arguments: dict[str, Any]
+    part: Reduction
+    owners: tuple[Any, ...]
+
+    def weight(self, value: Tensor) -> Any:
+        """The product of the weights, as numbers, or as a 0-d tensor."""
+        product = weight_for(self.owners[0].loss_weight, value)
+        for owner in self.owners[1:]:
+            product = product * weight_for(owner.loss_weight, value)
+        return product
 
 
 def is_routed(value: Any, labels: Iterable[str]) -> bool:
@@ -25,6 +47,24 @@ def refuse_unknown(name: str, value: Mapping[str, Any], labels: Collection[str])
                 f"{name} has an entry for {key!r}, but there is no such term.{did_you_mean(str(key), labels)} "
                 f"The terms are: {', '.join(labels)}."
             )
+
+
+def arguments_of(
+    label: str, call: Mapping[str, Any], routed: Collection[str], accepted: Collection[str]
+) -> dict[str, Any]:
+    """What of a call goes to one member; `routed` are the arguments that are taken apart by label."""
+    mine = {}
+    for name, value in call.items():
+        accepts = name in REQUIRED or name in accepted
+        if name in routed:
+            if label not in value:
+                continue
+            if not accepts:
+                raise TypeError(f"CombinedLoss: the term {label!r} has no keyword {name!r}.")
+            mine[name] = value[label]
+        elif accepts:
+            mine[name] = value
+    return mine
 
 
 def look_up(data: Any, path: tuple[str, ...], term: str, name: str) -> Any:
@@ -55,6 +95,20 @@ def _dead_end(found: Any, path: tuple[str, ...], depth: int) -> str:
     return f"{start} {where} is a {type(found).__name__}, expected a mapping with {path[depth]!r}."
 
 
+def evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Evaluated:
+    """A member's term; an error names it."""
+    for name in REQUIRED:
+        if arguments.get(name) is None:
+            raise InputError(
+                f"expected a {name}, got none: give one for this label, or declare inputs.", f"term {term!r}"
+            )
+    try:
+        return Evaluated(term, member, arguments, member._evaluate(**arguments), (member,))
+    except InputError as error:
+        error.where = f"term {term!r}: {error.where}"
+        raise
+
+
 def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
     """Refuse inputs that lack `pred` or `target`, or name an argument that the loss does not take.
 
@@ -66,10 +120,10 @@ def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
     known = [*REQUIRED, "weight", "avg_factor", *sorted(cls.call_keywords())]
     for name, path in inputs.items():
         if name not in known:
-            hint = did_you_mean(str(name), known)
+            hint = did_you_mean(name, known)
             raise ConfigError(
                 f"{cls.__name__} has no argument {shown(name)}.{hint}",
-                f"inputs.{name}",
+                f"inputs.{printable(name, 80)}",
                 f"It takes {', '.join(known)}.",
             )
         if not isinstance(path, str) or not all(path.split(".")):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,9 +47,37 @@ class Declared(NamedTuple):
         return f"{self.distribution} {self.version}"
 
     def load(self) -> object:
+        """Import the object, from the top package down.
+
+        An import of `a.b` locks `a.b` before it imports `a`, which may be importing `a.b` in another thread.
+        """
+        from importlib import import_module
         from importlib.metadata import EntryPoint
 
-        return EntryPoint(self.name, self.target, "").load()
+        parts = self.target.partition(":")[0].split(".")
+        with _one_import_at_a_time():
+            for depth in range(1, len(parts)):
+                import_module(".".join(parts[:depth]))
+            return EntryPoint(self.name, self.target, "").load()
+
+
+_imports = threading.RLock()
+PATIENCE = 30.0
+"""Seconds to wait for the import of another thread."""
+
+
+@contextmanager
+def _one_import_at_a_time() -> Iterator[None]:
+    """Keep threads from importing modules of one package at once, which may see each other's half-initialised.
+
+    The wait ends, as a package that asks for a loss while it is imported may hold what the other thread waits for.
+    """
+    acquired = _imports.acquire(timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        if acquired:
+            _imports.release()
 
 
 class Scan(NamedTuple):

@@ -63,6 +63,17 @@ class LossTerms(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         return f"LossTerms({self._terms!r})"
 
+    def times(self, factor: float | Tensor) -> LossTerms:
+        """The same values with every weight and penalty times a factor.
+
+        Example:
+            >>> import torch
+            >>> LossTerms({"ce": torch.tensor(2.0)}, {"ce": 0.5}).times(3.0).total
+            tensor(3.)
+        """
+        weights = {label: weight * factor for label, weight in self.weights.items()}
+        return LossTerms(self.raw, weights, {label: penalty * factor for label, penalty in self.penalties.items()})
+
     def log_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """The terms and the total for a logger, detached; nothing waits for the device.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
+from losses_core._suggest import shown
 from losses_core.errors import ConfigError
 
 MAX_DEPTH = 64
+MAX_DIGITS = 400
+"""Characters of a number: YAML's numbers to the base 60 take a time that grows with the square."""
 MAX_EXPANDED = 10_000
 """Nodes that aliases may add to those written out: ten lines of nested aliases can stand for billions."""
 
@@ -23,6 +27,22 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+
+def _of_bounded_length(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A constructor of numbers that refuses one of more than `MAX_DIGITS` characters."""
+
+    def bounded(loader: _Loader, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_DIGITS:
+            raise ConfigError(f"a number of {len(node.value):,} characters{_place(node)}.")
+        return construct(loader, node)
+
+    return bounded
+
+
+for _kind in ("int", "float"):
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    _Loader.add_constructor(_tag, _of_bounded_length(yaml.SafeLoader.yaml_constructors[_tag]))
 
 
 def parse(text: str) -> Any:
@@ -67,7 +87,7 @@ def _refuse_repeated(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
             if (key.tag, key.value) in seen:
-                raise ConfigError(f"the key {key.value!r} stands twice in one mapping{_place(key)}.")
+                raise ConfigError(f"the key {shown(key.value)} stands twice in one mapping{_place(key)}.")
             seen.add((key.tag, key.value))
 
 

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
-from typing import Any, TypeAlias, cast
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from losses_core._routing import REQUIRED, check_inputs, is_routed, look_up, refuse_unknown
+from losses_core._ignored import indices_differ, warn_of_different_indices
+from losses_core._members import LabelledLosses
+from losses_core._options import A_NAME, check_weight, is_name, number_of, weight_for
+from losses_core._routing import (
+    OPTIONAL,
+    REQUIRED,
+    Evaluated,
+    arguments_of,
+    check_inputs,
+    evaluate,
+    is_routed,
+    look_up,
+    refuse_unknown,
+)
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
 from losses_core.distributed import compute_all
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils.weight_reduce import Reduction
 from losses_core.weighting import Weighting
 
 __all__ = ["CombinedLoss", "LossTerms", "Member", "check_label", "check_member", "labelled"]
 
 Member: TypeAlias = "BaseLoss | CombinedLoss"
 
-_OPTIONAL = ("weight", "avg_factor", "reduction_override")
 
-
-class CombinedLoss(nn.Module):
+class CombinedLoss(LabelledLosses):
     r"""The weighted sum of several losses.
 
     .. math::
         L = \sum_k w_k \, L_k
 
-    with :math:`w_k` the ``loss_weight`` of the member :math:`L_k`, read at each call, so that it may be scheduled.
-    Members may be combined losses themselves. The labels are attribute names too: ``criterion.dice`` is a member.
+    with :math:`w_k` the ``loss_weight`` of the member :math:`L_k` times that of the combination, read at each call, so
+    that both may be scheduled. Members may be combined losses themselves. The labels are attribute names too:
+    ``criterion.dice`` is a member.
 
     Args:
         losses: Label → loss, or a list of losses, labelled by their own ``label`` (``_2``, ``_3`` on repeats).
         inputs: Label → {argument: dotted path}: such a member takes its arguments out of the one nested mapping that
             the call is given instead of ``pred``.
         weighting: How much each term counts beyond its ``loss_weight``, see `losses_core.weighting`. Default: None.
+        loss_weight: Multiplies every term, what a weighting adds too; an attribute, as that of any loss. Default: 1.0.
 
     Shape:
         - ``pred``, ``target`` and every keyword: as the members take them. A mapping with labels as keys is taken
@@ -45,6 +59,10 @@ class CombinedLoss(nn.Module):
 
     Raises:
         ConfigError: No member, a label that a module cannot hold, a member with ``reduction='none'``, or faulty inputs.
+
+    Warns:
+        UserWarning: Once, where members get one target but ignore different labels by default, as -100 and 255, on a
+            device where values are not looked at.
 
     Example:
         >>> import torch
@@ -67,17 +85,26 @@ class CombinedLoss(nn.Module):
     _paths: dict[str, dict[str, tuple[str, ...]]]
     _accepted: dict[str, frozenset[str]]
     _keywords: frozenset[str]
+    _indices_differ: bool
 
     label = "combined"
     """The name of this loss where it stands in a list."""
+
+    loss_name = "loss_combined"
+    """The name under which a head of mmseg gives its value to mmengine."""
+
+    loss_weight: Any
+    """A number; or a tensor, which may be learned."""
 
     def __init__(
         self,
         losses: Mapping[str, Member] | Sequence[Member],
         inputs: Mapping[str, Mapping[str, str]] | None = None,
         weighting: Weighting | None = None,
+        loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
+        self.loss_weight = check_weight(self, loss_weight)
         members = dict(losses) if isinstance(losses, Mapping) else labelled(losses)
         if not members:
             raise ConfigError("expected at least one loss to combine.")
@@ -100,6 +127,7 @@ class CombinedLoss(nn.Module):
         if weighting is not None:
             weighting.bind(self.term_labels())
         self.weighting = weighting
+        self._indices_differ = indices_differ(self.modules())
 
     def term_labels(self) -> list[str]:
         """The labels of all terms, those of nested losses joined with dots."""
@@ -159,18 +187,21 @@ class CombinedLoss(nn.Module):
                 hint = did_you_mean(name, self._keywords)
                 raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
         found = self._evaluate_all(call | kwargs, pred, "")
+        if self._indices_differ and not torch.compiler.is_compiling() and warn_of_different_indices(found):
+            self._indices_differ = False
         # All members first, then all divisions: what the denominators need from other ranks goes in one message.
-        raw = dict(zip((label for label, _, _ in found), compute_all([part for *_, part in found]), strict=True))
-        for label, _, part in found:
-            if raw[label].ndim:
-                raise InputError(
-                    f"term {label!r}: reduction={part.reduction!r} gives shape {tuple(raw[label].shape)} and a sum "
-                    "needs a scalar; use 'mean' or 'sum'."
-                )
-        weights = {label: member.loss_weight for label, member, _ in found}
-        return LossTerms(raw, weights) if self.weighting is None else self.weighting(raw, weights)
+        raw = dict(zip((term.label for term in found), compute_all([term.part for term in found]), strict=True))
+        for term in found:
+            if raw[term.label].ndim:
+                given = f"reduction={term.part.reduction!r} gives shape {tuple(raw[term.label].shape)}"
+                raise InputError(f"term {term.label!r}: {given} and a sum needs a scalar; use 'mean' or 'sum'.")
+        weights = {term.label: term.weight(raw[term.label]) for term in found}
+        if self.weighting is None:
+            return LossTerms(raw, {label: weight * self._weight(raw[label]) for label, weight in weights.items()})
+        terms: LossTerms = self.weighting(raw, weights)
+        return terms.times(self._weight(terms.total))
 
-    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[tuple[str, BaseLoss, Reduction]]:
+    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[Evaluated]:
         labels = self.keys()
         routed = [name for name, value in call.items() if is_routed(value, labels)]
         for name in routed:
@@ -178,65 +209,34 @@ class CombinedLoss(nn.Module):
                 refuse_unknown(name, call[name], labels)
         found = []
         for label, member in self.items():
-            mine = self._arguments(label, call, routed)
+            mine = arguments_of(label, call, routed, self._accepted[label])
             for name, path in self._paths.get(label, {}).items():
                 mine[name] = look_up(data, path, prefix + label, name)
             if isinstance(member, CombinedLoss):
-                found += member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
+                inner = member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
+                found += [term._replace(owners=(*term.owners, member)) for term in inner]
             else:
-                found.append((prefix + label, member, _evaluate(member, mine, prefix + label)))
+                found.append(evaluate(member, mine, prefix + label))
         return found
 
-    def _arguments(self, label: str, call: dict[str, Any], routed: list[str]) -> dict[str, Any]:
-        """What of a call goes to one member."""
-        mine = {}
-        for name, value in call.items():
-            accepts = name in REQUIRED or name in self._accepted[label]
-            if name in routed:
-                if label not in value:
-                    continue
-                if not accepts:
-                    raise TypeError(f"CombinedLoss: the term {label!r} has no keyword {name!r}.")
-                mine[name] = value[label]
-            elif accepts:
-                mine[name] = value
-        return mine
+    def _weight(self, value: Tensor) -> Any:
+        return weight_for(self.loss_weight, value)
 
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_loss` builds this loss again: plain numbers, strings, lists and mappings."""
-        config = {label: member.to_config() for label, member in self.items()}
+        config: dict[str, Any] = {label: member.to_config() for label, member in self.items()}
         for label, paths in self.inputs.items():
             config[label]["inputs"] = dict(paths)
-        if self.weighting is None:
+        loss_weight = number_of(self.loss_weight)
+        if self.weighting is None and loss_weight == 1:
             return config
-        return {"type": type(self).__name__, "losses": config, "weighting": self.weighting.to_config()}
+        config = {"type": type(self).__name__, "losses": config}
+        if loss_weight != 1:
+            config["loss_weight"] = loss_weight
+        return config if self.weighting is None else config | {"weighting": self.weighting.to_config()}
 
-    def __getitem__(self, label: str) -> Member:
-        return self._members()[label]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._labels)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __contains__(self, label: object) -> bool:
-        return label in self._labels
-
-    def keys(self) -> KeysView[str]:
-        """The labels."""
-        return self._members().keys()
-
-    def values(self) -> ValuesView[Member]:
-        """The members."""
-        return self._members().values()
-
-    def items(self) -> ItemsView[str, Member]:
-        """The members by label."""
-        return self._members().items()
-
-    def _members(self) -> dict[str, Member]:
-        return {label: cast("Member", self._modules[label]) for label in self._labels}
+    def extra_repr(self) -> str:
+        return "" if (loss_weight := number_of(self.loss_weight)) == 1 else f"loss_weight={loss_weight}"
 
 
 def labelled(losses: Any) -> dict[str, Member]:
@@ -244,12 +244,13 @@ def labelled(losses: Any) -> dict[str, Member]:
     if isinstance(losses, str) or not isinstance(losses, Sequence):
         raise ConfigError(f"expected a mapping or a list of losses, got {shown(losses)}.")
     found: dict[str, Member] = {}
+    taken: Counter[str] = Counter()
     for loss in losses:
         check_member(loss)
-        label, count = loss.label, 1
+        label = own = loss.label
         while label in found:
-            count += 1
-            label = f"{loss.label}_{count}"
+            taken[own] += 1
+            label = f"{own}_{taken[own] + 1}"
         found[label] = loss
     return found
 
@@ -264,9 +265,14 @@ def check_label(label: object) -> None:
         raise ConfigError(f"expected a string as label, got {shown(label)}.")
     if not label or "." in label:
         raise ConfigError(f"{shown(label)} cannot be a label: expected a name without dots.")
+    if not is_name(label):
+        raise ConfigError(f"{shown(label)} cannot be a label: expected {A_NAME}.")
     of_module = hasattr(CombinedLoss, label) or label in vars(nn.Module()) or label in CombinedLoss.__annotations__
     if of_module or label == "total":
-        raise ConfigError(f"{label!r} cannot be a label: it is an attribute of every combined loss. Choose another.")
+        cure = "Choose another."
+        if label in ("weighting", "loss_weight"):
+            cure = f"It goes beside 'losses': {{type: CombinedLoss, losses: {{…}}, {label}: …}}."
+        raise ConfigError(f"{label!r} cannot be a label: it is an attribute of every combined loss. {cure}")
 
 
 def check_member(member: object) -> None:
@@ -289,17 +295,4 @@ def check_member(member: object) -> None:
 def _accepted_by(member: Member) -> frozenset[str]:
     if isinstance(member, CombinedLoss):
         return member._keywords
-    return type(member).call_keywords().union(_OPTIONAL)
-
-
-def _evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Reduction:
-    for name in REQUIRED:
-        if arguments.get(name) is None:
-            raise InputError(
-                f"expected a {name}, got none: give one for this label, or declare inputs.", f"term {term!r}"
-            )
-    try:
-        return member._evaluate(**arguments)
-    except InputError as error:
-        error.where = f"term {term!r}: {error.where}"
-        raise
+    return type(member).call_keywords().union(OPTIONAL)

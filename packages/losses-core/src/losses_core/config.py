@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from losses_core._suggest import did_you_mean, shown
+from losses_core._suggest import did_you_mean, printable, shown, text_of
 from losses_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ __all__ = ["Config", "load_config"]
 
 Config: TypeAlias = "str | Mapping[str, Any] | Sequence[Any] | BaseLoss | CombinedLoss"
 """What `build_loss` takes: a loss's name, a mapping with "type", a list of configs, or a mapping label → config."""
+
+MAX_BYTES = 2 << 20
+"""Size of a file: reading YAML takes seconds for a MiB."""
 
 
 def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
@@ -32,7 +36,8 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
         What stands under the key, for `build_loss`.
 
     Raises:
-        ConfigError: The file cannot be read, is malformed, repeats a key, is nested too deeply or lacks the key.
+        ConfigError: The file cannot be read, is too large, malformed or nested too deeply, repeats a key or lacks the
+            key.
 
     Example:
         >>> import pathlib, tempfile
@@ -47,15 +52,23 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
     if parse is None:
         raise ConfigError(f"{file}: expected a file that ends in {', '.join(_PARSERS)}.")
     try:
-        content = parse(file.read_text(encoding="utf-8-sig"))
+        content = parse(_text(file))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.text}", hint=error.hint) from error
     except RecursionError as error:
         raise ConfigError(f"{file}: nested too deeply.") from error
     # A parser given arbitrary text fails in many ways (PyYAML with KeyError, AttributeError, …): one error for all.
     except Exception as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
+        raise ConfigError(f"{file}: cannot be read: {text_of(error)}") from error
     return content if key is None else _at(content, key, file)
+
+
+def _text(file: Path) -> str:
+    with file.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"larger than {MAX_BYTES >> 20} MiB, which no config of a loss is.")
+    return content.decode("utf-8-sig")
 
 
 def _at(content: Any, key: str, file: Path) -> Any:
@@ -65,10 +78,11 @@ def _at(content: Any, key: str, file: Path) -> Any:
         if not isinstance(content, Mapping):
             raise ConfigError(f"{file}: expected a mapping with the key {part!r}, got {shown(content)}.")
         if part not in content:
-            names = [str(name) for name in content]
+            names = [name if isinstance(name, str) else shown(name) for name in content]
+            listed = ", ".join(printable(name, 80) for name in names[:20])
             raise ConfigError(
                 f"{file}: no key {part!r}.{did_you_mean(part, names)}",
-                hint=f"It has: {', '.join(names[:20]) or 'nothing'}. key=None takes the whole file.",
+                hint=f"It has: {listed or 'nothing'}. key=None takes the whole file.",
             )
         content = content[part]
     return content
@@ -86,9 +100,14 @@ def _parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
+_LONG_KEY = re.compile(r"""(?<![\w"'.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+
+
 def _parse_toml(text: str) -> Any:
     import tomllib  # most programs read no TOML
 
+    if _LONG_KEY.search(text):  # a time that grows with the square of the parts
+        raise ConfigError("a key of more than 64 parts: nested too deeply.")
     return tomllib.loads(text)
 
 

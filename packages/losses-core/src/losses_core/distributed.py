@@ -189,16 +189,16 @@ def compute_all(reductions: Sequence[Reduction]) -> list[Tensor]:
 
 def _summed(reductions: list[Reduction], group: ProcessGroup | None) -> list[Reduction]:
     """Numerators and denominators summed over the ranks."""
-    numerators = [part.summed() for part in reductions]
+    numerators = [part.numerator for part in reductions]
     device = numerators[0].device
     # counts beyond 2^24 are not exact in float32; mps has no float64
     dtype = torch.float32 if device.type == "mps" else torch.float64
     own = [numerator.detach().to(dtype) for numerator in numerators]
     for part in reductions:
-        denominator = 0.0 if part.denominator is None else part.denominator
-        if not isinstance(denominator, Tensor):  # a size that a compiler does not know makes no torch.tensor
-            denominator = torch.full((), denominator, dtype=dtype, device=device)
-        own.append(denominator.to(dtype))
+        share = 0.0 if part.denominator is None else part.denominator
+        if not isinstance(share, Tensor):  # a size that a compiler does not know makes no torch.tensor
+            share = torch.full((), share, dtype=dtype, device=device)
+        own.append(share.to(dtype))
     total = torch.stack(own)
     dist.all_reduce(total, group=group)
     ranks, result = world_size(group), []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from losses_core._suggest import did_you_mean
+from losses_core._suggest import did_you_mean, printable
 
 __all__ = [
     "AmbiguousLossError",
@@ -18,11 +18,17 @@ __all__ = [
 ]
 
 
+MAX_TEXT = 4000
+MAX_PATH = 400
+"""Characters of a text, and of the path in a config: what is quoted from a file may be of any length."""
+
+
 class LossesError(Exception):
     """The base of every error that this library raises on purpose.
 
     Args:
-        text: What was expected, what was received, and what to do.
+        text: What was expected, what was received, and what to do. It is kept in a bounded length, and with characters
+            that a terminal would act on escaped.
 
     Example:
         >>> try:
@@ -33,6 +39,7 @@ class LossesError(Exception):
     """
 
     def __init__(self, text: str = "") -> None:
+        text = printable(text, MAX_TEXT)
         super().__init__(text)
         self.text = text
 
@@ -80,8 +87,8 @@ class ConfigError(LossesError, ValueError):
 
     def __init__(self, text: str = "", path: str = "", hint: str = "") -> None:
         super().__init__(text)
-        self.path = path
-        self.hint = hint
+        self.path = printable(path, MAX_PATH)
+        self.hint = printable(hint, MAX_TEXT)
 
     def __str__(self) -> str:
         start = f"{self.path}: {self.text}" if self.path else self.text

@@ -59,16 +59,16 @@ class Draw(NamedTuple):
 
     def normal(self, shape: Shape) -> Tensor:
         """Standard normal numbers."""
-        return torch.randn(shape, generator=self.generator)
+        return torch.randn(shape, generator=self.generator, device=self.generator.device)
 
     def uniform(self, shape: Shape) -> Tensor:
         """Numbers in [0, 1)."""
-        return torch.rand(shape, generator=self.generator)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
 
     def labels(self, classes: int, shape: Shape, *, space: int = 1) -> Tensor:
         """Class indices, in blocks along the axes from `space` on."""
         coarse = tuple(-(-side // BLOCK) if axis >= space else side for axis, side in enumerate(shape))
-        labels = torch.randint(classes, coarse, generator=self.generator)
+        labels = torch.randint(classes, coarse, generator=self.generator, device=self.generator.device)
         for axis in range(space, len(shape)):
             labels = labels.repeat_interleave(BLOCK, axis).narrow(axis, 0, shape[axis])
         return labels

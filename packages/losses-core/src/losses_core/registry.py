@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from losses_core._catalogue import CATALOGUE
+from losses_core._foreign import loss_hint
 from losses_core._scan import Declared, LossInfo, Scan, normalized, scan
-from losses_core._suggest import did_you_mean, shown
+from losses_core._suggest import did_you_mean, shown, text_of
 from losses_core.errors import (
     AmbiguousLossError,
     DuplicateLossError,
@@ -258,7 +259,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
                 f"pip install --upgrade {provider}"
             )
         names = [entry.qualified for entries in self.scan().declared.values() for entry in entries]
-        hint = did_you_mean(name, names if colon else [*self, *self._catalogue])
+        hint = did_you_mean(name, names) if colon else loss_hint(name, [*self, *self._catalogue])
         listed = ", ".join(f"{distribution} {version}" for distribution, version in installed.items())
         return UnknownLossError(
             f"{shown(name)} is not a registered loss.{hint} Installed: {listed or 'no package with losses'}."
@@ -271,9 +272,13 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         start = f"{entry.name!r} is declared by {entry.source} as {entry.target} but"
         try:
             found: Any = entry.load()
-        except (Exception, SystemExit) as error:  # SystemExit: a module that is a script must not end the program
-            raise LossLoadError(f"{start} could not be imported: {type(error).__name__}: {error}") from error
-        if not self._is_loss(found):
+            is_loss = self._is_loss(found)
+        except KeyboardInterrupt:
+            raise
+        # Also SystemExit and whatever else a package raises: a script in its place must not end the program.
+        except BaseException as error:
+            raise LossLoadError(f"{start} could not be imported: {type(error).__name__}: {text_of(error)}") from error
+        if not is_loss:
             raise LossLoadError(f"{start} is not a subclass of {self._base().__name__}: it is {shown(found)}.")
         loss: type[BaseLoss] = found
         self._loaded[entry] = loss

@@ -111,6 +111,7 @@ def _combination() -> Schema:
             "type": {},
             "losses": _ref("config"),
             "weighting": {"anyOf": [{"type": "null"}, {"enum": [UncertaintyWeighting.__name__]}, *weightings]},
+            "loss_weight": {**_value(float, {}), "default": 1.0},
         },
         "required": ["type", "losses"],
         "additionalProperties": False,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses_core._build import construct
-from losses_core._suggest import did_you_mean, shown
+from losses_core._suggest import did_you_mean, printable, shown
 from losses_core._terms import LossTerms
 from losses_core.errors import ConfigError
 from losses_core.schedules import build_schedule
@@ -32,7 +32,7 @@ class Weighting(nn.Module, abc.ABC):
         """Take the labels of the terms, those of nested losses joined with dots; called once, by `CombinedLoss`."""
 
     @abc.abstractmethod
-    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
         """The terms, from their values and the `loss_weight` of each."""
 
     @abc.abstractmethod
@@ -79,24 +79,29 @@ class ScheduledWeighting(Weighting):
         super().__init__()
         if not isinstance(schedules, Mapping) or not schedules:  # type: ignore[redundant-expr]
             raise ConfigError(f"expected a mapping label → schedule; got {shown(schedules)}.", "schedules")
-        self.schedules = {k: build_schedule(given, f"schedules.{k}") for k, given in schedules.items()}
+        self.schedules = {label: build_schedule(given, _place(label)) for label, given in schedules.items()}
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def bind(self, labels: Sequence[str]) -> None:
+        known = set(labels)
         for label in self.schedules:
-            if label not in labels:
-                raise ConfigError(f"there is no term {label!r}.{did_you_mean(label, labels)}", f"schedules.{label}")
+            if label not in known:
+                raise ConfigError(f"there is no term {shown(label)}.{did_you_mean(label, labels)}", _place(label))
 
     def step(self) -> None:
         """Go on by one step."""
         self.count += 1
 
-    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
         factors = {label: schedule(self.count) for label, schedule in self.schedules.items()}
         return LossTerms(raw, {k: w * factors[k] if k in factors else w for k, w in weights.items()})
 
     def to_config(self) -> dict[str, Any]:
         return {"type": type(self).__name__, "schedules": {k: v.to_config() for k, v in self.schedules.items()}}
+
+
+def _place(label: object) -> str:
+    return f"schedules.{printable(label, 80)}" if isinstance(label, str) else f"schedules[{shown(label)}]"
 
 
 class UncertaintyWeighting(Weighting):
@@ -145,7 +150,7 @@ class UncertaintyWeighting(Weighting):
     def bind(self, labels: Sequence[str]) -> None:
         self.log_variance = nn.Parameter(torch.zeros(len(labels)))
 
-    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+    def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
         factors = torch.exp(-self.log_variance).unbind()
         penalties = (self.log_variance / 2 if self.penalty == "log" else F.softplus(self.log_variance)).unbind()
         scaled = {k: w * factor for (k, w), factor in zip(weights.items(), factors, strict=True)}

@@ -1,4 +1,7 @@
-"""Check the installation: load every loss, and look for clashes, broken packages and files in the way."""
+"""Check the installation: load every loss, and look for clashes, broken packages and files in the way.
+
+After that it lists the kernels: the implementation that runs in place of a definition where it can.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from losses_core._cli._output import Output
+from losses_core.errors import LossLoadError
 from losses_core.registry import LOSSES
 
 CORE = ("losses", "losses_core", "torch")
 """What may be shadowed beside the packages that declare losses."""
+
+HEADER = ("loss", "definition", "kernel")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +46,11 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     losses = {name: sum(entry.distribution == name for entry in declared) for name in found.distributions}
     versions = {"python": platform.python_version(), **versions, **found.distributions}
     status = 1 if errors or (arguments.strict and warnings) else 0
+    kernels = list(registered_kernels())
     if arguments.json:
-        out.json({"versions": versions, "losses": losses, "errors": errors, "warnings": warnings, "sound": not status})
+        listed = [dict(zip(HEADER, row, strict=True)) for row in kernels]
+        report = {"versions": versions, "losses": losses, "errors": errors, "warnings": warnings, "sound": not status}
+        out.json({**report, "kernels": listed})
         return status
     rows = [(name, text, str(losses.get(name, ""))) for name, text in versions.items()]
     out.table(("package", "version", "losses"), rows)
@@ -51,7 +60,23 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
             out.line(f"{kind}: {text}")
     if not errors and not warnings:
         out.line(f"All {len(LOSSES)} losses can be loaded.")
+    if kernels:
+        out.line()
+        out.table(HEADER, kernels)
     return status
+
+
+def registered_kernels() -> Iterator[tuple[str, str, str]]:
+    """Loss, name of its definition and kernel, for each loss that can be loaded and has a definition."""
+    for name in LOSSES:
+        try:
+            definition = LOSSES[name]._definition
+        except LossLoadError:
+            continue
+        if definition is not None:
+            none = "of the definition it delegates to" if definition.delegates else "none of its own"
+            for kernel in dict.fromkeys(kernel.name for kernel in definition.kernels) or (none,):
+                yield name, definition.name, kernel
 
 
 def shadowed(packages: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_core.utils.focal import along_channels, sigmoid_focal
-from losses_core.utils.stable import logistic_loss, power, scale_and_mask_
+from losses_core.utils.stable import power, scale_and_mask_
 
 
 def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> float | None:
@@ -30,21 +30,27 @@ def sigmoid_focal_kernel(
     ignore_index: int | None,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient, from p and the cross-entropy: α_t q^γ ce, with dq/dx = (1-2t) p (1-p)."""
-    p, value, grad = torch.sigmoid(x), logistic_loss(x, t), None
+    """Value α_t q^γ ce and its gradient α_t q^(γ-1) [q (p-t) + γ (dq/dx) ce], where dq/dx = (1-2t) p (1-p)."""
+    p, part, grad = torch.sigmoid(x), x * t, None
+    value = torch.logaddexp(x - part, part.neg_())  # ln(e^((1-t)x) + e^(-tx)), without cancellation
     sign = torch.rsub(t, 1, alpha=2)
     q = torch.addcmul(t, p, sign)
+    whole = gamma >= 1  # else q^(γ-1) is infinite where q is 0, unlike (dq/dx) ce / q, which is at most 1/e
+    outer, factor = power(q, gamma - 1 if whole else gamma), _factor(x, t, alpha, class_weight)
+    if factor is not None:
+        outer = outer * factor
     if needs_grad:
-        moved = torch.addcmul(p, p, p, value=-1).mul_(sign).mul_(value)
-        if gamma >= 1:
-            grad = p.sub_(t).mul_(q).add_(moved, alpha=gamma).mul_(power(q, gamma - 1))
-        else:  # moved / q is at most 1/e
-            moved.div_(q.clamp(min=torch.finfo(q.dtype).tiny))
-            grad = p.sub_(t).add_(moved, alpha=gamma).mul_(power(q, gamma))
-    value.mul_(power(q, gamma))
-    scale_and_mask_(
-        value, grad, _factor(x, t, alpha, class_weight), None if ignore_index is None else t == ignore_index
-    )
+        turn = torch.addcmul(p, p, p, value=-1).mul_(sign)
+        grad = p.sub_(t)
+        if whole:
+            grad.mul_(q).addcmul_(turn, value, value=gamma)
+        else:
+            grad.addcdiv_(turn.mul_(value), q.clamp(min=torch.finfo(q.dtype).tiny), value=gamma)
+        grad.mul_(outer)
+    value.mul_(outer)
+    if whole:
+        value.mul_(q)
+    scale_and_mask_(value, grad, None, None if ignore_index is None else t == ignore_index)
     return value, grad
 
 

@@ -131,7 +131,7 @@ def get_class_weight(
         weight = weight.sqrt() if method == "sqrt_inverse" else weight
     elif method == "effective_num":
         # 1 - β^n in log space: for β close to 1 the plain power cancels
-        log_beta = torch.log1p(torch.tensor(beta - 1.0, dtype=torch.float64))
+        log_beta = torch.log1p(n.new_tensor(beta - 1.0))
         weight = (1 - beta) / -torch.expm1(n * log_beta)
         weight = weight * (classes / weight[present].sum())
     else:

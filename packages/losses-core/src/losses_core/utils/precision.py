@@ -43,16 +43,6 @@ def first_tensor(inputs: Any) -> Tensor | None:
     return None
 
 
-def nothing_to_cast(pred: Any, target: Any) -> bool:
-    """Whether these are a float32 tensor, and another one or one of labels."""
-    return (
-        isinstance(pred, Tensor)
-        and isinstance(target, Tensor)
-        and pred.dtype == torch.float32
-        and target.dtype in (torch.float32, torch.int64)
-    )
-
-
 def upcast(inputs: Any) -> Any:
     """Cast fp16 and bf16 tensors, also inside tuples, to float32; leave everything else as it is."""
     if isinstance(inputs, Tensor):  # the usual case, without a detour

@@ -111,7 +111,8 @@ def check_probabilities(
         return ignore_index
     if not tensor.numel() or tensor.dtype == torch.bool:
         return ignore_index if ignore_index in (0, 1) and tensor.numel() else None
-    low, high = (end.item() for end in tensor.detach().aminmax())
+    ends = tensor.aminmax()
+    low, high = ends.min.item(), ends.max.item()
     if not (low >= 0 and high <= 1):  # NaN is neither
         allowed = ((tensor >= 0) & (tensor <= 1)) | ~tensor.isfinite()  # these show in the loss
         if ignore_index is not None and _can_hold(tensor.dtype, ignore_index):

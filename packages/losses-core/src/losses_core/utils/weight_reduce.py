@@ -46,36 +46,23 @@ class Reduction(NamedTuple):
     `losses_core.distributed.compute_all`.
     """
 
-    numerator: Any
+    numerator: Tensor
     denominator: Tensor | float | None
     reduction: str
     group: Group | None = None
     scale: float = 1.0
 
-    def summed(self) -> Tensor:
-        """The numerator as a tensor."""
-        numerator: Tensor = self.numerator if isinstance(self.numerator, Tensor) else self.numerator.total(1.0)
-        return numerator
-
     def compute(self) -> Tensor:
         """The reduced loss."""
         numerator, denominator, scale = self.numerator, self.denominator, self.scale
-        if isinstance(denominator, Tensor):
-            # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
-            denominator = torch.where(denominator <= 0, 1, denominator)
-        elif denominator is not None and denominator <= 0:
-            denominator = 1
-        if not isinstance(numerator, Tensor):
-            if not isinstance(denominator, Tensor) or not denominator.requires_grad:
-                return numerator.total(scale if denominator is None else scale / denominator)
-            numerator = self.summed()
-        assert isinstance(numerator, Tensor)
         if denominator is None:
             return numerator if scale == 1.0 else numerator * scale
-        if isinstance(denominator, Tensor) or scale == 1.0:
-            result = numerator / denominator
+        if isinstance(denominator, Tensor):
+            # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
+            result = numerator / torch.where(denominator <= 0, 1, denominator)
             return result if scale == 1.0 else result * scale
-        return numerator * (scale / denominator)
+        factor = scale if denominator <= 0 else scale / denominator
+        return numerator if factor == 1.0 else numerator * factor
 
 
 def check_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:
