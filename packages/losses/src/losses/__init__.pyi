@@ -40,12 +40,15 @@ from losses_core import check_optimizer as check_optimizer
 from losses_core import compute_giou as compute_giou
 from losses_core import compute_iou as compute_iou
 from losses_core import convert_to_one_hot as convert_to_one_hot
+from losses_core import debug as debug
+from losses_core import explain as explain
 from losses_core import focal_weight as focal_weight
 from losses_core import get_class_weight as get_class_weight
 from losses_core import load_config as load_config
 from losses_core import reduce_loss as reduce_loss
 from losses_core import sigmoid_focal_loss as sigmoid_focal_loss
 from losses_core import trainable_parameters as trainable_parameters
+from losses_core import use_definitions as use_definitions
 from losses_core import weight_reduce_loss as weight_reduce_loss
 from losses_core import weighted_loss as weighted_loss
 from losses_det.gfocal_loss import DistributionFocalLoss as DistributionFocalLoss
@@ -110,12 +113,15 @@ __all__ = [
     "compute_giou",
     "compute_iou",
     "convert_to_one_hot",
+    "debug",
+    "explain",
     "focal_weight",
     "get_class_weight",
     "load_config",
     "reduce_loss",
     "sigmoid_focal_loss",
     "trainable_parameters",
+    "use_definitions",
     "utils",
     "weight_reduce_loss",
     "weighted_loss",

@@ -171,6 +171,17 @@ class EngineContract:
         if case.weight:
             run(loss, inputs, weight=torch.ones(4, device="meta"), avg_factor=torch.tensor(2.0, device="meta"))
 
+    def test_the_default_device_does_not_matter(self, case: Case) -> None:
+        """Inputs on the CPU, where tensors without a device of their own are made on another."""
+        for reduction in case.build().reductions:
+            losses, inputs = (case.build(), case.build()), prepared(case.inputs(4), torch.float32)
+            torch.manual_seed(0)
+            expected = run(losses[0], inputs, reduction_override=reduction)
+            torch.manual_seed(0)
+            with torch.device("meta"):
+                actual = run(losses[1], inputs, reduction_override=reduction)
+            _same(actual, expected, 0.0)
+
     def test_peak_memory(self, case: Case) -> None:
         if case.peak is None:
             pytest.skip("not bounded")

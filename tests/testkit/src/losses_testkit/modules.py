@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
+import re
+import types
+from typing import Any
 
 import pytest
 import torch
 
-from losses_core import LOSSES, BaseLoss, build_loss
+from losses_core import LOSSES, BaseLoss, InputError, build_loss
 from losses_core.base_loss import OPTIONS
 from losses_testkit.case import Case, to_numpy
 from losses_testkit.runs import call, prepared, run
@@ -56,6 +60,32 @@ class ModuleContract:
             case.build(loss_wieght=1)
         with pytest.raises(TypeError, match="Did you mean 'avg_factor'"):
             call(case.build(), prepared(case.inputs(2)), avg_facto=1)
+
+    def test_a_models_output_in_place_of_pred(self, case: Case) -> None:
+        """The error names the type, and what of it to give."""
+        loss, inputs = case.build(), prepared(case.inputs(2), torch.float32)
+        pred = inputs.pred
+        if not isinstance(pred, torch.Tensor):
+            pytest.skip("pred is a tuple")
+        outputs: dict[str, Any] = {
+            "dict: give pred['out']": {"out": pred, "aux": pred},
+            "SimpleNamespace: give pred.logits": types.SimpleNamespace(logits=pred),
+        }
+        for text, output in outputs.items():
+            with pytest.raises(InputError, match=f"{type(loss).__name__}: expected pred as .*{re.escape(text)}"):
+                call(loss, dataclasses.replace(inputs, pred=output))
+        if type(loss).function is not None:
+            with pytest.raises(InputError):  # a tuple may be documented, but not with such an entry
+                call(loss, dataclasses.replace(inputs, pred=(pred, None)))
+
+    def test_nothing_is_ignored_at_a_call(self, case: Case) -> None:
+        if "ignore_index" not in type(case.build()).call_keywords() or "ignore_index" in case.options:
+            pytest.skip("ignores nothing, or something that is there")
+        inputs = prepared(case.inputs(3), torch.float32)
+        torch.manual_seed(0)
+        expected = call(case.build(), inputs)
+        torch.manual_seed(0)
+        torch.testing.assert_close(call(case.build(), inputs, ignore_index=None), expected)
 
     def test_documentation_is_complete(self, case: Case) -> None:
         cls = LOSSES[case.loss]
