@@ -417,3 +417,20 @@ def test_compiles_with_and_without_a_gradient(name):
     torch.testing.assert_close(value_and_grad(compiled, pred, target, **keywords), expected)
     with torch.no_grad():
         torch.testing.assert_close(compiled(pred, target, **keywords), loss(pred, target, **keywords))
+
+
+def test_a_gradient_without_a_bound_is_narrowed_in_its_own_memory(monkeypatch):
+    """fp16 without a bound: the gradient is kept in float32, 2 × pred, and the result takes no memory beside it."""
+    pred, target = torch.randn(50, 40, dtype=torch.float16), torch.randn(50, 40)
+    for layout in (pred, pred.t().contiguous().t()):
+        for block in (64, 1 << 16):
+            monkeypatch.setattr(_blocks, "CPU_BLOCK", block)
+            leaf, full = layout.detach().requires_grad_(), layout.float().detach().requires_grad_()
+            (SquaredLoss()(leaf, target) * 3).backward()
+            (SquaredLoss()(full, target) * 3).backward()
+            torch.testing.assert_close(leaf.grad, full.grad.half())
+    pred = torch.empty(1 << 27, dtype=torch.float16, device="meta", requires_grad=True)
+    target = torch.empty_like(pred, requires_grad=False)
+    with PeakMemory() as memory:
+        SquaredLoss()(pred, target).backward()
+    assert memory.peak <= 2.5 * pred.numel() * 2

@@ -84,16 +84,25 @@ def _scaled(job: Job, pred: Tensor, tensors: Sequence[Tensor], kept: Tensor, gra
         return (kept * incoming).to(pred.dtype)
     if kept.dtype not in HALF and kept.dtype == pred.dtype:
         return kept.mul_(incoming)
+    if job.elements or pred.ndim == 0:
+        return (kept * incoming).to(pred.dtype)
+    if kept.dtype != pred.dtype:
+        return _narrowed(kept, pred.dtype, incoming, block_size(pred))
     # in float32: a bf16 or fp16 factor would be rounded, or overflow
-    result = kept if kept.dtype == pred.dtype else torch.empty_like(kept, dtype=pred.dtype)
-    if not job.elements:
-        incoming = incoming.reshape(1)
-    if pred.ndim == 0 or job.elements or job.layout == "whole":
-        return torch.mul(kept, incoming, out=result)
-    rows, (out,) = as_rows(job.layout, kept, [result])
-    for part, (out_part,) in split(job.layout, rows, [out], block_size(pred)):
-        torch.mul(part, incoming, out=out_part)
-    return result
+    incoming, layout = incoming.reshape(1), job.layout if job.layout != "whole" else "elements"
+    rows, _ = as_rows(layout, kept, [])
+    for part, _ in split(layout, rows, [], block_size(pred)):
+        torch.mul(part, incoming, out=part)
+    return kept
+
+
+def _narrowed(kept: Tensor, dtype: torch.dtype, incoming: Tensor, size: int) -> Tensor:
+    """The product of a float32 gradient in fp16, in the first half of its memory: block by block, none is overtaken."""
+    wide = kept.as_strided((kept.numel(),), (1,))
+    narrow = wide.view(dtype)[: kept.numel()]
+    for source, destination in zip(wide.split(size), narrow.split(size), strict=True):
+        destination.copy_(source * incoming)
+    return narrow.as_strided(kept.shape, kept.stride())
 
 
 def _incoming(job: Job, tensors: Sequence[Tensor], grad_output: Tensor) -> Tensor:

@@ -59,10 +59,13 @@ class Reduction(NamedTuple):
             return numerator if scale == 1.0 else numerator * scale
         if isinstance(denominator, Tensor):
             # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
-            result = numerator / torch.where(denominator <= 0, 1, denominator)
+            denominator = torch.where(denominator <= 0, 1, denominator)
+        elif denominator <= 0:
+            denominator = 1
+        if isinstance(denominator, Tensor) or scale == 1.0:
+            result = numerator / denominator
             return result if scale == 1.0 else result * scale
-        factor = scale if denominator <= 0 else scale / denominator
-        return numerator if factor == 1.0 else numerator * factor
+        return numerator * (scale / denominator)
 
 
 def check_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:
