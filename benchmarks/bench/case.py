@@ -50,7 +50,7 @@ class Case:
         grows: axes of pred along which the inputs are enlarged to count an accelerator's cost; none: they are not, as
             another case is the same then, or as pred is not what takes the memory.
         budget: largest peak of memory of a large input in bfloat16, beyond pred and target, in units of pred's bytes;
-            None: none is set.
+            None: none is set, for losses with convolutions and for relations between samples.
     """
 
     name: str

@@ -27,13 +27,16 @@ class ByDefinition(nn.Module):
 
 
 def kernels_of(loss: Function, given: Inputs) -> list[str]:
-    """Names of the kernels that a call runs: ``losses_det.giou``; none where only definitions run."""
+    """What a call runs instead of definitions: kernels as ``losses_det.giou``, or an operator of torch."""
     lines = explain(loss, given.pred, given.target, **given.call).splitlines()
     chosen = [line.partition(": ")[2] for line in lines if ": " in line]
     return list(dict.fromkeys(_short(name) for name in chosen if not name.startswith("definition")))
 
 
-def _short(name: str) -> str:
-    """``losses_det._kernels.iou_loss.giou`` without the modules in between."""
-    parts = name.split(".")
+def _short(choice: str) -> str:
+    """``losses_det._kernels.iou_loss.giou`` without the modules in between; a choice in words without its reason."""
+    words, _, reason = choice.partition(",")
+    if reason:
+        return words
+    parts = choice.split(".")
     return f"{parts[0]}.{parts[-1]}"

@@ -46,7 +46,7 @@ def _row(case: CaseResult, count: CaseCount | None) -> list[str]:
     assert definition is not None
     return [
         f"`{case.name}`",
-        ", ".join(f"`{name}`" for name in case.kernels),
+        ", ".join(f"`{name}`" if "." in name else name for name in case.kernels),
         three_digits(case.ours.eager_ms),
         three_digits(definition.eager_ms),
         with_quartiles(definition.eager_ratio),

@@ -257,7 +257,7 @@ def counted() -> Table:
 
     implementations = {OURS: one(500, 125), DEFINITION: one(1000, 500), "torch": one(800, 300)}
     name = "ce_4x19x256"
-    return Table({}, {name: CaseCount(name, "losses-cls", 1.5, {}, implementations)})
+    return Table({}, {name: CaseCount(name, "losses-cls", {}, implementations)})
 
 
 def test_page(report: Report, counted: Table) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import definitions
 from bench.__main__ import RESULTS
 from bench.accelerator import page
 from bench.accelerator.counting import BANDWIDTH, LAUNCH, Figures, Traffic, count, memory
@@ -225,6 +226,12 @@ class _Squared(BaseLoss):
     function = _squared
 
 
+def test_names_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "a: losses_x._kernels.file.fast\nb: definition, as it has none\nc: torch's own operator, as it is small"
+    monkeypatch.setattr(definitions, "explain", lambda *_: lines)
+    assert kernels_of(nn.Identity(), Inputs(torch.zeros(1), None)) == ["losses_x.fast", "torch's own operator"]
+
+
 def test_a_definition_runs_beside_its_kernel() -> None:
     given = Inputs(torch.zeros(3, requires_grad=True), torch.zeros(3))
     assert [name.rpartition(".")[2] for name in kernels_of(_Squared(), given)] == ["_kernel"]
@@ -264,7 +271,7 @@ def table() -> Table:
         },
         "l1_300": {OURS: one(figures(4, 100))},
     }
-    counts = {name: CaseCount(name, CASES[name].package, 1.5, {}, found) for name, found in cases.items()}
+    counts = {name: CaseCount(name, CASES[name].package, {}, found) for name, found in cases.items()}
     return Table({"versions": {"torch": "2"}}, counts)
 
 
@@ -283,7 +290,7 @@ def test_a_table_is_read_as_it_was_written(table: Table, tmp_path: Any) -> None:
 
 
 def test_counting_ours_again_leaves_the_others(table: Table) -> None:
-    again = CaseCount("ce_4x19x256", "losses-cls", 1.5, {}, {OURS: Implementation("agrees")})
+    again = CaseCount("ce_4x19x256", "losses-cls", {}, {OURS: Implementation("agrees")})
     updated = table.updated({"date": "today"}, [again])
     assert set(updated.cases["ce_4x19x256"].implementations) == {OURS, "torch", "close", "quick", "scipy", "absent"}
     assert updated.cases["ce_4x19x256"].ours("float32") is None
@@ -298,13 +305,13 @@ def test_section(table: Table) -> None:
     assert "- float32: `ce_4x19x256` 2.00 (peak 1.50)" in text
     assert "Peak above its budget, bfloat16 large: `ce_4x19x256` 1.60 (budget 1.5)." in text
     assert "| `ce_4x19x256` | 4 / 2 | 4 / 2 | 4 / 2 | 8 / 16 | 8 / 16 | 8 / 16 | 1.6 / 3.2 | 0.5 / 0.5 |" in text
-    assert "Counted on the CPU: `ce_4x19x256` close, not at the large size." in text
+    assert "Counted on the CPU: `ce_4x19x256` close, not bfloat16 large." in text
     assert "- `ce_4x19x256`, scipy: computes in NumPy, which is not counted" in text
     assert page.section(table, ["giou_300"]) == []
 
 
 def test_volumes_belong_to_the_whole(table: Table) -> None:
-    volume = CaseCount("ce_volume_2x8", "losses-cls", 1.5, {}, {OURS: Implementation("agrees")})
+    volume = CaseCount("ce_volume_2x8", "losses-cls", {}, {OURS: Implementation("agrees")})
     whole = table.updated({}, [volume])
     assert "ce_volume_2x8" in "".join(page.section(whole, CASES))
     assert "ce_volume_2x8" not in "".join(page.section(whole, ["ce_4x19x256"]))

@@ -85,11 +85,11 @@ def slow(cases: Sequence[CaseCount]) -> list[str]:
 
 def over_budget(cases: Sequence[CaseCount]) -> list[str]:
     """Cases whose peak is above what was set for them."""
-    found = [
-        f"`{case.name}` {figures.peak / figures.pred:.2f} (budget {case.budget:g})"
-        for case in cases
-        if case.budget is not None and (figures := case.ours(LARGE)) and figures.peak > case.budget * figures.pred
-    ]
+    found = []
+    for case in cases:
+        figures, budget = case.ours(LARGE), COUNTED[case.name].budget
+        if figures and budget is not None and figures.peak > budget * figures.pred:
+            found.append(f"`{case.name}` {figures.peak / figures.pred:.2f} (budget {budget:g})")
     return [f"Peak above its budget, {LARGE}: {', '.join(found)}."] if found else []
 
 
@@ -135,7 +135,7 @@ def missing(cases: Sequence[CaseCount]) -> list[str]:
             if fails if name in (OURS, DEFINITION) else not (fails or one.state == "missing" or one.figures):
                 lines.append(f"- `{case.name}`, {name}: {one.note}")
             elif one.device == "cpu" and one.figures:
-                empty = "" if LARGE in one.figures or not case.ours(LARGE) else ", not at the large size"
+                empty = "" if LARGE in one.figures or not case.ours(LARGE) else f", not {LARGE}"
                 on_cpu.append(f"`{case.name}` {name}{empty}")
     parts = [f"Counted on the CPU: {', '.join(on_cpu)}."] if on_cpu else []
     return [*parts, "Not counted:\n\n" + "\n".join(lines)] if lines else parts

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.accelerator.counting import Figures
-from bench.results import DEFINITION, OURS
+from bench.results import DEFINITION, OURS, rounded
 
 MEASURES = ("kernels", "bytes", "seconds", "peak")
 """What is compared with other libraries."""
@@ -38,12 +39,10 @@ class CaseCount:
 
     Attributes:
         shapes: of pred, by the name of the setting.
-        budget: the largest peak, in units of pred's bytes, at the large size in bfloat16; None: there is none.
     """
 
     name: str
     package: str
-    budget: float | None
     shapes: dict[str, list[int]] = field(default_factory=dict)
     implementations: dict[str, Implementation] = field(default_factory=dict)
 
@@ -86,13 +85,16 @@ class Table:
             before = merged.get(case.name)
             if before is not None:
                 others = {n: i for n, i in before.implementations.items() if n not in (OURS, DEFINITION)}
-                case.implementations = {**others, **case.implementations}
+                case.implementations |= {n: i for n, i in others.items() if n not in case.implementations}
             merged[case.name] = case
         return Table({**self.metadata, **metadata}, merged)
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(rounded(asdict(self)), indent=1, ensure_ascii=False)
+        # a line for the figures of a setting, so that a diff shows them together
+        text = re.sub(r"[{\[][^{}\[\]]*[}\]]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
+        path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Table:

@@ -40,7 +40,7 @@ def attempt(tell: Tell, name: str, others: bool) -> CaseCount:
 def ours(case: Case, given: Inputs | None = None, *, definition: bool = True) -> CaseCount:
     """This library, and its definition where a kernel runs, on ``meta`` alone."""
     given = inputs_of(case) if given is None else given
-    counted = CaseCount(case.name, case.package, case.budget)
+    counted = CaseCount(case.name, case.package)
     names = (OURS, DEFINITION) if definition and kernels_of(built(case, OURS), given) else (OURS,)
     for name in names:
         one = counted.implementations[name] = Implementation("agrees")

@@ -19,7 +19,7 @@ from bench.peers import load
 
 case = partial(Case, package="losses-distill")
 _WIDTH = (1,)
-"""More samples would be quadratically more relations, and the gradient of pred not the largest tensor."""
+"""More samples would be quadratically more relations, and pred not the largest tensor."""
 
 _KD = {
     "torch": Peer(lambda: textbook.kl),
@@ -174,6 +174,7 @@ CASES = [
         config={"type": "DISTLoss"},
         inputs=inputs.pair(256, 1000, scale=2.0),
         peers={"mmrazor": mmrazor("dist_loss", "DISTLoss")},
+        budget=2.5,
     ),
     case(
         "feature_mse_16x256x56",
@@ -218,6 +219,7 @@ CASES = [
         config={"type": "MGDLoss", "student_channels": 256, "teacher_channels": 256},
         inputs=inputs.features(8, 256, 32, 32),
         peers={"mmrazor": Peer(_Generated, share=_share_generation)},
+        budget=None,
     ),
     case(
         "rkd_distance_256x512",
@@ -228,6 +230,7 @@ CASES = [
             "torchdistill": torchdistill("RKDLoss", dist_factor=1.0, angle_factor=0.0, **_RKD),
         },
         grows=_WIDTH,
+        budget=None,
     ),
     case(
         "rkd_angle_128x512",
@@ -238,6 +241,7 @@ CASES = [
             "torchdistill": torchdistill("RKDLoss", dist_factor=0.0, angle_factor=1.0, **_RKD),
         },
         grows=_WIDTH,
+        budget=None,
     ),
     case(
         "pkt_256x512",
@@ -245,6 +249,7 @@ CASES = [
         inputs=inputs.pair(256, 512),
         peers={"torchdistill": torchdistill("PKTLoss", "m", "output", "m", "output")},
         grows=_WIDTH,
+        budget=None,
     ),
     case(
         "crd_memory_64x128_k16384",
@@ -272,5 +277,6 @@ CASES = [
             "pytorch-metric-learning": Peer(NTXent),
         },
         grows=_WIDTH,
+        budget=None,
     ),
 ]
