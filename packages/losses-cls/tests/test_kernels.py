@@ -14,7 +14,7 @@ from losses_cls import (
     LabelSmoothLoss,
     SoftCrossEntropyLoss,
 )
-from losses_core.kernels import use_definitions
+from losses_core.kernels import explain, use_definitions
 
 SIZES = [(3, 5), (2, 5, 4, 3), (200, 100), (0, 5)]  # torch's own operator is not used for the third
 
@@ -198,3 +198,19 @@ def test_binary_cross_entropy_equals_torch(number, pos_weight):
     theirs = F.binary_cross_entropy_with_logits(x, t, pos_weight=weight)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (ours, theirs)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ignored", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("loss", [CrossEntropyLoss(), BinaryCrossEntropyLoss()], ids=["labels", "binary"])
+def test_the_mean_of_a_small_input(loss, ignored, dtype):
+    x = torch.randn(6, 5, dtype=dtype)
+    target = torch.randint(5, (6,)) if isinstance(loss, CrossEntropyLoss) else torch.rand(6, 5, dtype=dtype)
+    invalid = torch.rand(target.shape) < ignored
+    target = target.masked_fill(invalid, -100)
+    x = x.masked_fill(invalid.unsqueeze(1) if target.ndim < x.ndim else invalid, torch.nan)
+    assert "torch's own operator" in explain(loss, x, target)
+    value, gradient = agree(loss, x, target, rtol=1e-5 if dtype == torch.float32 else 1e-12)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert value.dtype == dtype

@@ -38,9 +38,9 @@ def index_normalizer(target: Tensor, ignore_index: int | None, class_weight: Ten
     """Share of each label in the denominator of ``mean``: its class weight, 0 where ignored; None: 1 each."""
     if ignore_index is None:
         return None if class_weight is None else class_weight[target]
-    ignored = target == ignore_index
     if class_weight is None:
-        return ~ignored
+        return target != ignore_index
+    ignored = target == ignore_index
     return class_weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls.asymmetric_loss import asymmetric_loss
@@ -30,13 +31,13 @@ def asymmetric_kernel(
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Value a c + b d, with c = -log p, d = -log(1-p_m), a and b the targets times their focusing factors."""
-    n, softplus = torch.sigmoid(-x), x.abs().neg_().exp_().log1p_()
+    minus_x = -x
+    c, n = F.softplus(minus_x), minus_x.sigmoid_()
     if clip:
         rest = (n + clip).clamp_(max=1)  # 1 - p_m
         p_m, d = torch.rsub(rest, 1), rest.log().neg_()
     else:
-        rest, p_m, d = n, torch.sigmoid(x), softplus + x.clamp(min=0)
-    c = softplus.sub_(x.clamp(max=0))
+        rest, p_m, d = n, torch.sigmoid(x), F.softplus(x)
     a, b, grad = t * power(n, gamma_pos), torch.rsub(t, 1).mul_(power(p_m, gamma_neg)), None
     if needs_grad:
         p = torch.rsub(n, 1) if clip else p_m

@@ -20,7 +20,7 @@ def _bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
     return 1.0 if class_weight is None else None
 
 
-@kernel(cross_entropy, bound=_bound, supports=lambda pred, target, **_: target.ndim < pred.ndim)
+@kernel(cross_entropy, bound=_bound, large_blocks=True, supports=lambda pred, target, **_: target.ndim < pred.ndim)
 def cross_entropy_of_labels(
     x: Tensor,
     target: Tensor,
@@ -34,9 +34,10 @@ def cross_entropy_of_labels(
     labels, ignored = split_labels(target, ignore_index)
     log_p, each, grad = F.log_softmax(x, 1), label_smoothing / x.shape[1], None
     value = log_p.gather(1, labels)
-    minus_label = torch.full_like(value, -1) if class_weight is None else -class_weight[labels]
-    if label_smoothing:
-        minus_label.mul_(1 - label_smoothing)
+    if class_weight is None:
+        minus_label = torch.full_like(value, label_smoothing - 1)
+    else:
+        minus_label = class_weight[labels].mul_(label_smoothing - 1)
     value.mul_(minus_label)
     if label_smoothing:
         weighted = log_p if class_weight is None else log_p * along_channels(class_weight, x)
@@ -52,7 +53,7 @@ def cross_entropy_of_labels(
     return value.squeeze(1), grad
 
 
-@kernel(cross_entropy, supports=lambda pred, target, **_: target.ndim == pred.ndim)
+@kernel(cross_entropy, large_blocks=True, supports=lambda pred, target, **_: target.ndim == pred.ndim)
 def cross_entropy_of_probabilities(
     x: Tensor,
     q: Tensor,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses_cls._kernels._labels import split_labels
-from losses_cls.focal_loss.sigmoid import index_focal_loss
+from losses_cls.focal_loss.sigmoid import index_focal_loss, one_hot
 from losses_cls.focal_loss.softmax import label_factor, softmax_focal_loss
 from losses_core._kernels.focal import focal_bound, sigmoid_focal_kernel
 from losses_core.kernels import kernel
@@ -21,7 +21,7 @@ def _bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> float | 
     return None if class_weight is not None or isinstance(alpha, Tensor) else (1 + gamma / 2) * max(alpha, 1e-6)
 
 
-@kernel(softmax_focal_loss, bound=_bound)
+@kernel(softmax_focal_loss, bound=_bound, large_blocks=True)
 def softmax_focal_kernel(
     x: Tensor,
     target: Tensor,
@@ -32,17 +32,18 @@ def softmax_focal_kernel(
     ignore_index: int | None,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient, that of the cross-entropy c times d(q^γ c)/dc, with q = 1 - p_y and dq/dc = p_y."""
+    """Value f(c) = α q^γ c of the cross-entropy c = -log p_y, with q = 1 - p_y, and gradient f'(c) (p - onehot)."""
     labels, ignored = split_labels(target, ignore_index)
     log_p, grad = F.log_softmax(x, 1), None
-    ce = -log_p.gather(1, labels)
-    q = -torch.expm1(-ce)
-    focus = power(q, gamma) * label_factor(labels, alpha, class_weight)
+    log_p_y = log_p.gather(1, labels)
+    on_label = torch.expm1(log_p_y)  # p_y - 1
+    q = -on_label
+    minus_focus = power(q, gamma) * -label_factor(labels, alpha, class_weight)
+    value = minus_focus * log_p_y
     if needs_grad:
-        ratio = (1 - q) * ce / q.clamp(min=torch.finfo(q.dtype).tiny)  # p_y c / q, in [0, 1]
-        grad = log_p.exp_().scatter_add_(1, labels, torch.full_like(ce, -1))
-        grad.mul_(ratio.mul_(gamma).add_(1).mul_(focus))
-    value = ce * focus
+        grad = log_p.exp_().scatter_(1, labels, on_label)
+        ratio = torch.rsub(q, 1).mul_(log_p_y).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # -p_y c / q, in [-1, 0]
+        grad.mul_(torch.addcmul(minus_focus, minus_focus, ratio, value=-gamma).neg_())
     scale_and_mask_(value, grad, None, ignored)
     return value.squeeze(1), grad
 
@@ -59,10 +60,7 @@ def index_focal_kernel(
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """The elementwise kernel on the one-hot targets of a block."""
-    labels = target.unsqueeze(1)
-    column = labels.clamp(0, x.shape[1] - 1)
-    one_hot = torch.zeros_like(x).scatter_(1, column, (column == labels).to(x.dtype))
     options: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": None}
-    value, grad = sigmoid_focal_kernel(x, one_hot, **options, needs_grad=needs_grad)
-    scale_and_mask_(value, grad, None, None if ignore_index is None else labels == ignore_index)
+    value, grad = sigmoid_focal_kernel(x, one_hot(x, target), **options, needs_grad=needs_grad)
+    scale_and_mask_(value, grad, None, None if ignore_index is None else (target == ignore_index).unsqueeze(1))
     return value, grad

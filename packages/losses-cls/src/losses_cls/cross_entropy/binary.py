@@ -13,12 +13,12 @@ from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.kernels import Prepared, definition
 from losses_core.utils import checks, stable
 from losses_core.utils.focal import along_channels
-from losses_core.utils.value_checks import check_probabilities
+from losses_core.utils.value_checks import check_probabilities, values_are_checked
 
 
 def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     pred, target, options = prepare_elements(pred, target, **options)
-    if not options["with_logits"]:
+    if not options["with_logits"] and values_are_checked(pred):
         valid, _, _ = stable.fill_ignored(pred, target, options["ignore_index"])
         check_probabilities(valid, name="pred", cure="Does it hold logits? Then set with_logits=True.")
     return pred, target, options
@@ -30,11 +30,13 @@ def _mean(
     """The mean by torch's own operator, with the reciprocal of the number of valid elements as weight."""
     if pos_weight is not None or class_weight is not None or not with_logits:
         return None
+    t = target if target.dtype == pred.dtype else target.to(pred.dtype)
     if ignore_index is None:
-        return F.binary_cross_entropy_with_logits(pred, target.to(pred.dtype))
-    valid = target != ignore_index
-    weight = (valid / valid.sum().clamp(min=1)).to(pred.dtype)
-    return F.binary_cross_entropy_with_logits(pred.where(valid, 0), target.to(pred.dtype), weight, reduction="sum")
+        return F.binary_cross_entropy_with_logits(pred, t)
+    ignored = target == ignore_index
+    valid = ~ignored
+    weight = valid / valid.sum(dtype=pred.dtype).clamp(min=1)
+    return F.binary_cross_entropy_with_logits(pred.masked_fill(ignored, 0), t, weight, reduction="sum")
 
 
 @definition(layout="channels", prepare=_prepare, normalizer=element_normalizer, mean=_mean)

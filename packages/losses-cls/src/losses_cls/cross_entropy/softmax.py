@@ -17,6 +17,9 @@ from losses_core.utils import checks
 from losses_core.utils.focal import along_channels
 from losses_core.utils.value_checks import check_probabilities
 
+_FEW = 1 << 14
+"""Elements of an input on an accelerator for which masks are worth it: a kernel needs a third of the memory."""
+
 
 def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     ignore_index = options["ignore_index"]
@@ -47,6 +50,8 @@ def _mean(
         return None
     if ignore_index is None:
         return F.cross_entropy(pred, target)
+    if pred.numel() > _FEW:
+        return None
     ignored = target == ignore_index
     value = F.cross_entropy(pred.masked_fill(ignored.unsqueeze(1), 0), target, ignore_index=ignore_index)
     return value.masked_fill(ignored.all(), 0)

@@ -82,13 +82,16 @@ def index_focal_loss(
     Returns:
         ``Unreduced``: a value (N,C,*S), and a normalizer of 1, 0 where ignored.
     """
-    classes = along_channels(torch.arange(pred.shape[1], device=pred.device), pred)
-    one_hot = (target.unsqueeze(1) == classes).to(pred.dtype)
-    if ignore_index is None:
-        return focal_elements(pred, one_hot, alpha, gamma, class_weight)  # type: ignore[return-value]
-    ignored = (target == ignore_index).unsqueeze(1)
-    value = focal_elements(pred.masked_fill(ignored, 0), one_hot, alpha, gamma, class_weight)
-    return value.masked_fill(ignored, 0)  # type: ignore[return-value]
+    ignored = None if ignore_index is None else (target == ignore_index).unsqueeze(1)
+    x = pred if ignored is None else pred.masked_fill(ignored, 0)
+    value = focal_elements(x, one_hot(x, target), alpha, gamma, class_weight)
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
+
+
+def one_hot(x: Tensor, target: Tensor) -> Tensor:
+    """Labels (n,s) as 0 and 1 in the shape and dtype of ``x``; a label outside the classes has no 1."""
+    classes = along_channels(torch.arange(x.shape[1], device=x.device), x)
+    return (target.unsqueeze(1) == classes).to(x.dtype)
 
 
 class BinaryFocalLoss(BaseLoss):
