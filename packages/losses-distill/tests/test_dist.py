@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
 from losses_core import ConfigError, InputError
+from losses_core.kernels import use_definitions
 from losses_distill import DISTLoss
 from losses_distill.functional import dist_loss
 from losses_testkit.runs import saved_floats
@@ -22,7 +25,7 @@ def test_equals_numpy_correlations():
     np.testing.assert_allclose(DISTLoss(beta=2.0, gamma=0.5)(student, teacher).item(), 2 * rows + 0.5 * columns)
 
 
-def test_equal_logits_cost_zero():
+def test_equal_logits_give_zero():
     student, _ = pair(6, 5, dtype=torch.float32)
     loss = DISTLoss()(student, student.detach())
     loss.backward()
@@ -52,7 +55,7 @@ def test_belongs_to_the_batch():
         loss(student, teacher, weight=torch.ones(6))
 
 
-def test_constant_rows_drop_out():
+def test_constant_rows_are_excluded():
     student, teacher = pair(4, 5, dtype=torch.float32)
     for side in (0, 1):
         logits = [student.detach().clone(), teacher.clone()]
@@ -65,7 +68,7 @@ def test_constant_rows_drop_out():
         assert not gradient[1].any()
 
 
-def test_constant_columns_drop_out():
+def test_constant_columns_are_excluded():
     student, teacher = pair(4, 5, dtype=torch.float64)
     student = student.detach().clone()
     student[:, 2] = -1e4  # a probability of 0 in each row
@@ -77,7 +80,7 @@ def test_constant_columns_drop_out():
     assert torch.autograd.grad(value, student)[0].isfinite().all()
 
 
-def test_nothing_that_varies_costs_zero():
+def test_constant_logits_give_zero():
     student = torch.zeros(4, 5, requires_grad=True)
     loss = DISTLoss()(student, torch.randn(4, 5))
     loss.backward()
@@ -108,15 +111,39 @@ def test_temperature_of_the_call():
     assert torch.autograd.gradcheck(lambda x, t: DISTLoss()(x, teacher, temperature=t), (student, temperature))
 
 
-def test_nan_shows():
+def test_nan_propagates():
     student, teacher = pair(3, 4)
     student = student.detach().clone()
     student[0, 0] = float("nan")
     assert dist_loss(student, teacher).isnan()
 
 
-def test_keeps_two_probabilities():
-    student, teacher = pair(256, 100, dtype=torch.float32)
+def test_saves_the_logits_alone():
+    logits = pair(256, 100, dtype=torch.float32)
     with saved_floats() as saved:
-        DISTLoss()(student, teacher)
-    assert sum(saved.values()) <= 2.06 * student.nbytes
+        DISTLoss()(*logits)
+    assert saved.keys() == {x.untyped_storage().data_ptr() for x in logits}
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_logits_without_classes_are_an_error(shape):
+    with pytest.raises(InputError, match="DISTLoss: expected pred with a batch and a class axis"):
+        DISTLoss()(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (1, 5), (5, 1), (2, 5, 3, 2), (0, 4)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"gamma": 0.0}, {"beta": 0.0, "temperature": 3.0}], ids=str)
+@pytest.mark.parametrize("constant", [False, True])
+def test_kernel_equals_definition(shape, options, constant):
+    student, teacher = pair(*shape)
+    if constant and shape[0] > 1:
+        student, teacher = student.detach().clone(), teacher.clone()
+        student[1] = 7.0
+        teacher[0] = 1.0
+        student.requires_grad_()
+    values = []
+    for context in (contextlib.nullcontext, use_definitions):
+        with context():
+            value = DISTLoss(**options)(student, teacher)
+            values.append((value, *torch.autograd.grad(value, student, torch.tensor(3.0, dtype=torch.float64))))
+    torch.testing.assert_close(*values, rtol=1e-7, atol=1e-9)

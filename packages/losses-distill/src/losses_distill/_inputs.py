@@ -119,20 +119,3 @@ def refuse_weight() -> NoReturn:
         "takes no sample weight: it relates the samples of a batch; leave samples out of the batch instead."
     )
 
-
-# TODO remove
-row_pair = prepare_rows
-
-
-def check_labels(labels: Any, logits: Tensor, axis: int) -> Tensor:
-    index: Tensor = checks.index("labels", labels)
-    return index
-
-
-def weight_on_logits(weight: Tensor, logits: Tensor, class_dim: int | None) -> Tensor | None:
-    from losses_core.utils.weight_reduce import align
-
-    axis = class_axis(logits, class_dim)
-    shape = [*logits.shape[:axis], *logits.shape[axis + 1 :]]
-    aligned = align(weight, shape)
-    return None if aligned is None else aligned.unsqueeze(axis)

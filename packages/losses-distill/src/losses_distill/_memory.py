@@ -1,8 +1,7 @@
-"""What contrastive distillation remembers between steps: a queue of recent samples, or a bank with all of them.
+"""State of contrastive distillation between steps: a queue of recent samples, or a bank with all of them.
 
 Everything that must survive a checkpoint is a persistent buffer, float32 whatever the module is cast to; options are
-not. Buffers are written in place, in training mode, after they were read; nothing that autograd keeps is ever among
-them.
+not. Buffers are overwritten in training mode, after they were read; autograd saves none of them then.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from losses_core.distributed import group_name
 from losses_core.errors import InputError
 from losses_core.utils.weight_reduce import Group
-from losses_distill import _opaque
-from losses_distill._contrast import in_batch, noise_contrast, queue_scores
-from losses_distill._norm import unit
-from losses_distill._relation import Batch
+from losses_distill import _ops
+from losses_distill._contrast import contrast_pairs, key_scores, noise_contrast
+from losses_distill._pairwise import unit
+from losses_distill._relation import Batch, select
 
 
 class _Memory(nn.Module):
@@ -46,11 +45,11 @@ class _Memory(nn.Module):
             rows.copy_(self.first_rows(rows.shape, generator))
 
     def first_rows(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """What the rows are before the first sample."""
+        """The rows before the first sample."""
         return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
     def check(self, student: Tensor, teacher: Tensor) -> None:
-        """Refuse features of another width than what is stored."""
+        """Check that features have the widths of the stored rows."""
         if student.shape[1] != self.student.shape[1] or teacher.shape[1] != self.teacher.shape[1]:
             raise InputError(
                 f"expected features of the stored widths {self.student.shape[1]} and {self.teacher.shape[1]}; got pred "
@@ -62,7 +61,7 @@ class _Memory(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, original in before.items():
             moved = self._buffers[name]
-            if moved is not None and moved.dtype != original.dtype:  # the digits are taken from before the cast
+            if moved is not None and moved.dtype != original.dtype:  # from before the cast, which rounded
                 source = moved if original.is_meta else original
                 self._buffers[name] = source.to(moved.device, original.dtype)
         return self
@@ -96,45 +95,49 @@ class NegativeQueue(_Memory):
         self.register_buffer("fill", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: Batch, sample_idx: Tensor | None, temperature: float) -> Tensor:
-        """InfoNCE of each own pair against the batch and the queue, both ways summed; then the batch is queued."""
-        student, teacher = batch.student, batch.teacher
+        """InfoNCE of the anchors against the batch and the queue, both ways summed; then queue the batch."""
+        student, teacher, anchors = batch
         self.check(student, teacher)
-        slot = torch.arange(self.index.shape[0], device=student.device)
-        bias = torch.where(slot < self.fill, 0.0, -torch.inf).to(student.dtype)
-        same = None if sample_idx is None else batch.part(sample_idx).unsqueeze(1) == self.index
-        stored = self.teacher.to(student.dtype), self.student.to(student.dtype)
-        settings = bias, same, temperature
-        against_teachers = self.scores(batch.part(student), stored[0], *settings)
-        against_students = self.scores(batch.part(teacher), stored[1], *settings)
-        pair, of_student, of_teacher = map(batch.part, in_batch(student, teacher, same_image(sample_idx), temperature))
-        value = torch.logaddexp(of_student, against_teachers) + torch.logaddexp(of_teacher, against_students) - 2 * pair
+        own_idx = None if sample_idx is None else select(sample_idx, anchors)
+        same = None if own_idx is None else own_idx.unsqueeze(1) == self.index
+        slots = torch.arange(self.index.shape[0], device=student.device)
+        bias = student.new_zeros(slots.shape).masked_fill_(slots >= self.fill, torch.finfo(student.dtype).min)
+        stored = (
+            self.logsumexp(select(x, anchors), keys.to(x.dtype), bias, same, temperature)
+            for x, keys in ((student, self.teacher), (teacher, self.student))
+        )
+        value = contrast_pairs(student, teacher, same_image(sample_idx), temperature, tuple(stored), anchors)
         if self.training:
             self.push(student.detach(), teacher.detach(), sample_idx)
         return value
 
-    def scores(self, x: Tensor, *arguments: Any) -> Tensor:
-        if self.training and torch.compiler.is_compiling():
-            value: Tensor = _opaque.queue_scores(x, *arguments)[0]
+    def logsumexp(self, x: Tensor, *arguments: Any) -> Tensor:
+        """The logsumexp of the scores of each anchor against the queue."""
+        if self.training:
+            value: Tensor = _ops.key_logsumexp(x, *arguments)[0]
             return value
-        return queue_scores(x, *arguments)
+        return key_scores(x, *arguments).logsumexp(1)
 
     @torch.no_grad()
     def push(self, student: Tensor, teacher: Tensor, sample_idx: Tensor | None) -> None:
-        """Queue the rows that are finite, the oldest making room."""
+        """Queue the rows that are finite, in place of the oldest."""
         size = self.index.shape[0]
-        # a step that overflowed is skipped by the trainer; it must not be remembered either
-        sound = student.isfinite().all(1) & teacher.isfinite().all(1)
-        number = sound.sum()
-        # the sound rows last, in their order; the others meet slots before the pointer, which keep what they hold
-        order = sound.int().argsort(stable=True)[-size:]
-        sound = sound[order]
-        position = (self.pointer + torch.arange(order.shape[0], device=order.device) - (~sound).sum()) % size
+        # a trainer skips a step that overflowed; its rows, of length 1 or NaN, must not be stored either
+        valid = (student * teacher).sum(1).isnan().logical_not_()
+        if student.shape[0] > size:
+            last = valid.int().argsort(stable=True)[-size:]
+            student, teacher, valid = student[last], teacher[last], valid[last]
+            sample_idx = None if sample_idx is None else sample_idx[last]
+        # the others follow the valid rows, at slots whose rows stay
+        rank, number = valid.cumsum(0), valid.sum()
+        order = torch.arange(valid.shape[0], device=valid.device)
+        position = (self.pointer + torch.where(valid, rank - 1, number + order - rank)) % size
         for rows, new in ((self.student, student), (self.teacher, teacher)):
-            rows.index_copy_(0, position, torch.where(sound.unsqueeze(1), new[order].to(rows.dtype), rows[position]))
-        index = torch.full_like(order, -1) if sample_idx is None else sample_idx[order]
-        self.index.index_copy_(0, position, torch.where(sound, index, self.index[position]))
-        self.pointer.copy_((self.pointer + sound.sum()) % size)
-        self.fill.copy_((self.fill + number).clamp(max=size))
+            rows.index_copy_(0, position, torch.where(valid.unsqueeze(1), new.to(rows.dtype), rows[position]))
+        index = torch.full_like(position, -1) if sample_idx is None else sample_idx
+        self.index.index_copy_(0, position, torch.where(valid, index, self.index[position]))
+        self.pointer.add_(number).remainder_(size)
+        self.fill.add_(number).clamp_(max=size)
 
 
 class LazyNegativeQueue(_LazyMemory, NegativeQueue):
@@ -166,34 +169,35 @@ class MemoryBank(_Memory):
         eps: float,
         group: Group | None,
     ) -> Tensor:
-        """NCE of the own students against the teachers' rows and the other way round; then the batch's rows move.
+        """NCE of the anchors, each side against the other's rows; then move the rows of the batch.
 
-        ``sample_idx`` is that of the whole batch, ``positive`` and ``negative`` are those of the own rows.
+        ``sample_idx`` is that of the whole batch, ``positive`` and ``negative`` are those of the anchors.
         """
-        student, teacher = batch.student, batch.teacher
+        student, teacher, anchors = batch
         self.check(student, teacher)
         own = negative == positive.unsqueeze(1) if negative.ndim == 1 else None
-        stored = self.teacher.to(student.dtype), self.student.to(student.dtype)
-        log_z = self.log_z.to(student.dtype)
-        chosen, settings = (positive, negative, own), (temperature, eps, group)
-        of_student, first = self.scores(batch.part(student), stored[0], *chosen, log_z[0], *settings)
-        of_teacher, second = self.scores(batch.part(teacher), stored[1], *chosen, log_z[1], *settings)
+        values, log_z = [], []
+        for x, bank, known in zip((student, teacher), (self.teacher, self.student), self.log_z, strict=True):
+            stored = bank.to(x.dtype), positive, negative, own, known.to(x.dtype)
+            value, found = self.contrast(select(x, anchors), *stored, temperature, eps, group)
+            values.append(value)
+            log_z.append(found)
         if self.training:
-            self.update(student.detach(), teacher.detach(), sample_idx, momentum, torch.stack((first, second)))
-        return of_student + of_teacher
+            self.update(student.detach(), teacher.detach(), sample_idx, momentum, torch.stack(log_z))
+        return values[0] + values[1]
 
-    def scores(self, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-        if self.training and torch.compiler.is_compiling():
-            *plain, group = arguments
-            name = None if group is None else group_name(group.handle)
-            value, log_z, _ = _opaque.noise_contrast(x, *plain, name)
-            return value, log_z
-        return noise_contrast(x, *arguments)
+    def contrast(self, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+        """The loss of each anchor, and log Z of this batch."""
+        *plain, group = arguments
+        if not self.training:
+            return noise_contrast(x, *plain, group)[:2]
+        value, log_z, _ = _ops.noise_contrast(x, *plain, None if group is None else group_name(group.handle))
+        return value, log_z
 
     @torch.no_grad()
     def update(self, student: Tensor, teacher: Tensor, index: Tensor, momentum: float, log_z: Tensor) -> None:
-        """Move the rows of this batch towards its features, and keep the first log Z; nothing that is not finite."""
-        # of samples that show one image the last is stored: with one value per row any order of writing gives the same
+        """Move the rows of this batch towards its features, and keep the first log Z, where they are finite."""
+        # of samples that show one image the last is stored: then the order of writing does not matter
         order = torch.arange(index.shape[0], device=index.device)
         last = F.pad(torch.where(index.unsqueeze(1) == index, order, 0), (0, 1)).amax(1)  # of no rows too
         for rows, new in ((self.student, student), (self.teacher, teacher)):

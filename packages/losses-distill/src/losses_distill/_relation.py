@@ -1,4 +1,4 @@
-"""A loss that relates the samples of a batch to each other; under ``sync_dist`` the batch is that of all ranks."""
+"""Losses that relate the samples of a batch to each other; with ``sync_dist`` the batch is that of all ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from losses_core import BaseLoss, examples
 from losses_core.distributed import gather_rows
-from losses_distill._inputs import refuse_weight
+from losses_core.utils.precision import match_dtype, upcast
+from losses_distill._inputs import prepare_rows
 
 
 class Batch(NamedTuple):
@@ -17,26 +18,36 @@ class Batch(NamedTuple):
 
     student: Tensor
     teacher: Tensor
-    own: Tensor | None = None
-    """Indices of this rank's rows, whose loss is this rank's to compute; None: all."""
+    anchors: Tensor | None = None
+    """Indices of the rows whose loss is computed, those of this rank; None: all."""
 
-    def part(self, rows: Tensor) -> Tensor:
-        """The own rows of a tensor with one row per sample."""
-        return rows if self.own is None else rows.index_select(0, self.own)
+
+def select(rows: Tensor, anchors: Tensor | None) -> Tensor:
+    """The rows of the anchors."""
+    return rows if anchors is None else rows.index_select(0, anchors)
 
 
 class RelationLoss(BaseLoss):
-    """Takes no sample weight; joins the rows of all ranks in one place, `_batch`."""
+    """Gather the rows of all ranks, and let a weight apply to anchors alone."""
 
     example = examples.EMBEDDINGS
+    internal_options = ("anchors",)
 
-    def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
-        return refuse_weight()
+    def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
+        return None  # a sample of weight 0 is still related to the others, through which it has a gradient
 
-    def _batch(self, student: Tensor, teacher: Tensor) -> Batch:
-        """The whole batch: what is given, or with ``sync_dist`` the rows of all ranks, in rank order."""
+    def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        if not self._synchronises():
+            return pred, target, {**options, "anchors": None}
+        batch = self._gather(*prepare_rows(pred, target))
+        return batch.student, batch.teacher, {**options, "anchors": batch.anchors}
+
+    def _gather(self, student: Tensor, teacher: Tensor) -> Batch:
+        """The rows of all ranks, in rank order, where ``sync_dist`` asks for them."""
         if not self._synchronises():
             return Batch(student, teacher)
         number, width = student.shape
-        whole, start = gather_rows(torch.cat([student, teacher], 1), self.process_group)  # one gather for both
-        return Batch(whole[:, :width], whole[:, width:], start + torch.arange(number, device=student.device))
+        student = upcast(student)
+        both = torch.cat([student, match_dtype(teacher, student.dtype)], 1)  # one gather for both
+        rows, start = gather_rows(both, self.process_group)
+        return Batch(rows[:, :width], rows[:, width:], start + torch.arange(number, device=student.device))

@@ -5,3 +5,5 @@ from losses_distill._kernels import dist as dist
 from losses_distill._kernels import dkd as dkd
 from losses_distill._kernels import elementwise as elementwise
 from losses_distill._kernels import kd as kd
+from losses_distill._kernels import pkt as pkt
+from losses_distill._kernels import rkd as rkd

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from losses_core import ConfigError, InputError, LossOptions
 from losses_core.distributed import gather_cat
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.precision import full_precision
 from losses_core.utils.weight_reduce import Group
 from losses_distill._adapter import ChannelAdapter, check_channels
-from losses_distill._contrast import in_batch
-from losses_distill._inputs import row_pair
+from losses_distill._contrast import contrast_pairs
+from losses_distill._inputs import prepare_rows
 from losses_distill._memory import (
     LazyMemoryBank,
     LazyNegativeQueue,
@@ -23,34 +23,47 @@ from losses_distill._memory import (
     lazily,
     same_image,
 )
-from losses_distill._norm import unit
-from losses_distill._relation import Batch, RelationLoss
+from losses_distill._pairwise import unit
+from losses_distill._relation import RelationLoss
 
 MODES = ("auto", "queue", "memory", "batch")
 
 
-@full_precision
-def crd_loss(pred: Tensor, target: Tensor, *, temperature: float = 0.07, sample_idx: Tensor | None = None) -> Tensor:
-    """InfoNCE between student and teacher within the batch, both directions summed: `CRDLoss` with ``mode='batch'``.
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    student, teacher = prepare_rows(pred, target)
+    _check_widths(student, teacher)
+    options["sample_idx"] = _check_index(options["sample_idx"], student)
+    return student, teacher, options
+
+
+def _samples(pred: Tensor, target: Tensor, **_: Any) -> int:
+    return pred.shape[0]
+
+
+@definition(layout="whole", prepare=_prepare, denominator=_samples)
+def crd_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 0.07,
+    sample_idx: Tensor | None = None,
+    anchors: Tensor | None = None,
+) -> Tensor:
+    """Compute InfoNCE between student and teacher within the batch, both directions summed.
+
+    `CRDLoss` with ``mode='batch'``.
 
     Args:
         pred: embeddings of the student, (N,D) or (N,*).
         target: embeddings of the teacher, (N,D) or (N,*).
         temperature: τ > 0.
         sample_idx: (N,) integer: samples of one index are no negatives of each other.
+        anchors: (n,) indices of the samples whose loss is returned; None: all.
 
     Returns:
-        (N,)
+        (n,)
     """
-    student, teacher = row_pair(pred, target)
-    _check_widths(student, teacher)
-    sample_idx = _check_index(sample_idx, student)
-    return _within_batch(Batch(unit(student), unit(teacher)), sample_idx, temperature)
-
-
-def _within_batch(batch: Batch, sample_idx: Tensor | None, temperature: float) -> Tensor:
-    pair, of_student, of_teacher = in_batch(batch.student, batch.teacher, same_image(sample_idx), temperature)
-    return batch.part(of_student + of_teacher - 2 * pair)
+    return contrast_pairs(unit(pred), unit(target), same_image(sample_idx), temperature, anchors=anchors)
 
 
 def _check_widths(student: Tensor, teacher: Tensor) -> None:
@@ -201,7 +214,7 @@ class CRDLoss(RelationLoss):
     def _forward(
         self, pred: Tensor, target: Tensor, *, sample_idx: Tensor | None = None, contrast_idx: Tensor | None = None
     ) -> Tensor:
-        student, teacher = self._embeddings(pred, target)
+        student, teacher = (unit(x) for x in self._embeddings(pred, target))
         sample_idx = _check_index(sample_idx, student)
         if contrast_idx is not None and not isinstance(self.memory, MemoryBank):
             raise InputError("contrast_idx: has a meaning with mode='memory' only; drop it, or give num_samples.")
@@ -209,19 +222,20 @@ class CRDLoss(RelationLoss):
             if sample_idx is None:
                 raise TypeError("CRDLoss: the call needs sample_idx= with a memory bank: which image each sample is.")
             positive, negative = self._contrast(sample_idx, contrast_idx)
-        batch = self._batch(student, teacher)
-        if sample_idx is not None and batch.own is not None:
+        batch = self._gather(student, teacher)
+        if sample_idx is not None and batch.anchors is not None:
             sample_idx = gather_cat(sample_idx, self.process_group)
         if self.memory is None:
-            return _within_batch(batch, sample_idx, self.temperature)
+            return contrast_pairs(*batch[:2], same_image(sample_idx), self.temperature, anchors=batch.anchors)
         if isinstance(self.memory, MemoryBank):
-            group = None if batch.own is None else Group(self.process_group)
+            group = None if batch.anchors is None else Group(self.process_group)
             settings = self.temperature, self.momentum, self.eps, group
             return self.memory(batch, sample_idx, positive, negative, *settings)  # type: ignore[no-any-return]
         return self.memory(batch, sample_idx, self.temperature)  # type: ignore[no-any-return]
 
     def _embeddings(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        student, teacher = row_pair(pred, target)
+        """The rows of student and teacher, through the heads where there are any."""
+        student, teacher = prepare_rows(pred, target)
         if self.student_head is not None and self.teacher_head is not None:
             for name, x, head in (("pred", student, self.student_head), ("target", teacher, self.teacher_head)):
                 if x.shape[1] != head.in_features:
@@ -232,7 +246,7 @@ class CRDLoss(RelationLoss):
                     )
             student, teacher = self.student_head(student), self.teacher_head(teacher)
         _check_widths(student, teacher)
-        return unit(student), unit(teacher)
+        return student, teacher
 
     def _contrast(self, sample_idx: Tensor, contrast_idx: Tensor | None) -> tuple[Tensor, Tensor]:
         """Indices of the positives (N,), and of the negatives, (K,) or (N,K), given or drawn."""

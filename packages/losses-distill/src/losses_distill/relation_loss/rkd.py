@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_core import LossOptions, Unreduced
-from losses_core.utils import checks, host
-from losses_core.utils.autograd import Function
-from losses_core.utils.precision import full_precision
-from losses_core.utils.summed import Summed
-from losses_distill._inputs import row_pair
-from losses_distill._norm import unit
-from losses_distill._pairwise import squared_distances
-from losses_distill._relation import Batch, RelationLoss
-from losses_distill.relation_loss._distances_host import summed_distances
-
-_TRIPLES = 1 << 18
-"""Triples in flight at once where no chunk size is given: a few MB, which a cache holds."""
+from losses_core import LossOptions
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_distill._inputs import prepare_rows
+from losses_distill._pairwise import squared_distances, unit
+from losses_distill._relation import RelationLoss, select
 
 
-@full_precision
+def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    return *prepare_rows(pred, target), options
+
+
+def _pairs(pred: Tensor, target: Tensor, **_: Any) -> int:
+    return pred.shape[0] ** 2
+
+
+@definition(layout="whole", prepare=_prepare, denominator=_pairs)
 def rkd_distance_loss(
-    pred: Tensor, target: Tensor, *, eps: float = 1e-12, squared: bool = False, l2_normalize: bool = False
+    pred: Tensor,
+    target: Tensor,
+    *,
+    eps: float = 1e-12,
+    squared: bool = False,
+    l2_normalize: bool = False,
+    anchors: Tensor | None = None,
 ) -> Tensor:
-    """Smooth-L1 between the scaled distances of each pair of samples, unreduced: see `RKDDistanceLoss`.
+    """Compute the smooth-L1 loss between the scaled distances of each pair of samples: see `RKDDistanceLoss`.
 
     Args:
         pred: embeddings of the student, (N,D) or (N,*).
@@ -37,13 +43,13 @@ def rkd_distance_loss(
         eps: squared distances that do not exceed it count as 0.
         squared: squared distances.
         l2_normalize: scale embeddings to length 1 first.
+        anchors: (n,) indices of the samples whose rows are returned; None: all.
 
     Returns:
-        (N,N)
+        (n,N)
     """
-    student, teacher = row_pair(pred, target)
-    ours, theirs = (_scaled_distances(x, eps, squared, l2_normalize) for x in (student, teacher))
-    return F.smooth_l1_loss(ours, theirs, reduction="none")
+    student, teacher = (_scaled_distances(x, eps, squared, l2_normalize) for x in (pred, target))
+    return F.smooth_l1_loss(select(student, anchors), select(teacher, anchors), reduction="none")
 
 
 def _scaled_distances(x: Tensor, eps: float, squared: bool, l2_normalize: bool) -> Tensor:
@@ -52,12 +58,21 @@ def _scaled_distances(x: Tensor, eps: float, squared: bool, l2_normalize: bool) 
     n = x.shape[0]
     if not squared:
         zero = distances == 0
-        distances = torch.where(zero, 0, torch.where(zero, 1, distances).sqrt())
+        distances = distances.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
     mean = distances.sum() / torch.sym_max(n * (n - 1), 1)
-    return distances / torch.where(mean == 0, 1, mean)
+    return distances / mean.masked_fill(mean == 0, 1)
 
 
-@full_precision
+def _normalizer(pred: Tensor, target: Tensor, **_: Any) -> Tensor:
+    """Each element is a sum over N² pairs."""
+    return torch.full((), pred.shape[0] ** 2, dtype=torch.float32, device=pred.device)
+
+
+def _triples(pred: Tensor, target: Tensor, **_: Any) -> int:
+    return pred.shape[0] ** 3
+
+
+@definition(layout="whole", prepare=_prepare, normalizer=_normalizer, denominator=_triples)
 def rkd_angle_loss(
     pred: Tensor,
     target: Tensor,
@@ -65,86 +80,31 @@ def rkd_angle_loss(
     eps: float = 1e-12,
     l2_normalize: bool = False,
     chunk_size: int | None = None,
+    anchors: Tensor | None = None,
 ) -> Tensor:
-    """Smooth-L1 between the cosines of the angles at each sample, summed over pairs of others: see `RKDAngleLoss`.
+    """Compute the smooth-L1 loss between the cosines of the angles at each sample: see `RKDAngleLoss`.
 
     Args:
         pred: embeddings of the student, (N,D) or (N,*).
         target: embeddings of the teacher, (N,E) or (N,*).
         eps: squared distances that do not exceed it count as 0.
         l2_normalize: scale embeddings to length 1 first.
-        chunk_size: samples whose N² angles are held at once.
+        chunk_size: vertices whose N² angles are held in memory at once, where a kernel runs.
+        anchors: (n,) indices of the samples that are vertices; None: all.
 
     Returns:
-        (N,): the sum over the N² pairs of each sample as the vertex.
+        Unreduced: value (n,), the sum over the N² pairs of each vertex, and normalizer N².
     """
-    return _angles(Batch(*row_pair(pred, target)), eps, l2_normalize, chunk_size)
+    student, teacher = (_cosines(unit(x) if l2_normalize else x, eps, anchors) for x in (pred, target))
+    return F.smooth_l1_loss(student, teacher, reduction="none").sum((1, 2))
 
 
-def _angles(batch: Batch, eps: float, l2_normalize: bool, chunk_size: int | None) -> Tensor:
-    student, teacher = (unit(x) if l2_normalize else x for x in batch[:2])
-    ours, theirs = squared_distances(student, eps, wide=True), squared_distances(teacher, eps, wide=True)
-    value: Tensor = _Angles.apply(ours, theirs, batch.own, chunk_size)
-    return value
-
-
-class _Side:
-    """Squared distances of one network: of the vertices (n,N), and of all pairs (N,N)."""
-
-    def __init__(self, far: Tensor, vertices: Tensor | None) -> None:
-        self.near, self.far = far if vertices is None else far.index_select(0, vertices), far
-        # 1/distance, 0 where the distance is
-        self.inverse = torch.where(self.near == 0, torch.inf, self.near).rsqrt()
-
-    def cosines(self, chunk: slice) -> Tensor:
-        """(vertices, N, N): (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk) at the vertices j; 0 beside a distance of 0."""
-        near, scale = self.near[chunk], self.inverse[chunk] * math.sqrt(0.5)
-        product: Tensor = (near.unsqueeze(2) + near.unsqueeze(1) - self.far) * scale.unsqueeze(2) * scale.unsqueeze(1)
-        return product
-
-
-class _Angles(Function):
-    """Keeps the matrices of squared distances; the cosines are computed anew, chunk by chunk."""
-
-    @staticmethod
-    def forward(far: Tensor, far_t: Tensor, vertices: Tensor | None, chunk_size: int | None) -> Tensor:
-        ours, theirs = _Side(far, vertices), _Side(far_t, vertices)
-        sums = [far.new_zeros(0)]
-        for chunk in _chunks(ours.near, chunk_size):
-            gap = ours.cosines(chunk) - theirs.cosines(chunk)
-            slope = gap.clamp(-1, 1)
-            sums.append((slope * (gap - 0.5 * slope)).sum((1, 2)))
-        return torch.cat(sums)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *matrices, ctx.chunk_size = inputs
-        ctx.save_for_backward(*matrices)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        far, far_t, vertices = ctx.saved_tensors
-        ours, theirs = _Side(far, vertices), _Side(far_t, vertices)
-        grad_near, grad_far = [far[:0]], torch.zeros_like(far)
-        for chunk in _chunks(ours.near, ctx.chunk_size):
-            cosines, inverse = ours.cosines(chunk), ours.inverse[chunk]
-            slope = (cosines - theirs.cosines(chunk)).clamp(-1, 1) * grad[chunk].reshape(-1, 1, 1)
-            along = (slope * cosines).sum(2) * inverse * inverse
-            slope = slope * inverse.unsqueeze(2) * inverse.unsqueeze(1)
-            # each pair (i,k) comes twice, so the derivatives of its two sides are one row sum
-            grad_near.append(slope.sum(2) - along)
-            grad_far = grad_far - 0.5 * slope.sum(0)
-        near = torch.cat(grad_near)
-        return grad_far + near if vertices is None else grad_far.index_add(0, vertices, near), None, None, None
-
-
-def _chunks(near: Tensor, size: int | None) -> list[slice]:
-    if torch.compiler.is_compiling():
-        # the compiler fuses the sums and holds no N³; a loop would be compiled anew for each batch size
-        return [slice(None)]
-    number, others = near.shape
-    size = size or max(1, _TRIPLES // max(others * others, 1))
-    return [slice(start, start + size) for start in range(0, number, size)]
+def _cosines(x: Tensor, eps: float, anchors: Tensor | None) -> Tensor:
+    """(n,N,N): (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk) at the vertices j; 0 beside a distance of 0."""
+    far = squared_distances(x, eps, wide=True)
+    near = select(far, anchors)
+    scale = near.masked_fill(near == 0, torch.inf).rsqrt() * math.sqrt(0.5)
+    return (near.unsqueeze(2) + near.unsqueeze(1) - far) * scale.unsqueeze(2) * scale.unsqueeze(1)
 
 
 class RKDDistanceLoss(RelationLoss):
@@ -155,8 +115,8 @@ class RKDDistanceLoss(RelationLoss):
             \frac{\lVert t_i - t_j \rVert}{\mu_t} \right), \qquad
         \mu = \operatorname{mean}_{i \ne j} \lVert x_i - x_j \rVert
 
-    Use when: embeddings are distilled (metric learning, retrieval) whose dimensions may differ: the relations between
-    samples are passed on, not the vectors.
+    Use when: embeddings are distilled (metric learning, retrieval), also of different dimensions: relations between
+    samples are compared, not vectors.
 
     Args:
         eps: squared distances that do not exceed it, or rounding, are 0 and have no gradient. Default: 1e-12.
@@ -167,12 +127,14 @@ class RKDDistanceLoss(RelationLoss):
     Shape:
         - pred: embeddings of the student, (N,D); more dims are flattened from axis 1.
         - target: embeddings of the teacher, (N,E).
+        - weight: (N,), of the rows of the anchors i, or (N,N), of the pairs. The denominator stays N². A sample of
+          weight 0 is no anchor but still a partner of the others; to exclude it, leave it out of the batch.
 
     Returns:
         0-d for ``mean`` (over N², the zeros of the diagonal included) and ``sum``; (N,N) for ``none``.
 
     Raises:
-        InputError: batches that differ; a sample weight, as samples are compared with each other.
+        InputError: batches that differ; a weight of another shape.
         ConfigError: an option outside its range.
 
     Example:
@@ -187,10 +149,12 @@ class RKDDistanceLoss(RelationLoss):
 
     Notes:
         The published weights are 25 for the distances beside 50 for the angles (`RKDAngleLoss`). The batch mean is
-        taken off before the matrix product: without it, as in the well-known code, distances of features with an offset
-        are wrong by hundreds of per cent. The mean distance includes duplicates, as in the paper; the authors' code
-        leaves zeros out. One sample costs 0.
+        subtracted before the matrix product: without that, as in the well-known code, distances of features with an
+        offset are wrong by hundreds of per cent. The mean distance includes duplicates, as in the paper; the authors'
+        code excludes zeros. The loss of one sample is 0.
     """
+
+    function = rkd_distance_loss
 
     def __init__(
         self,
@@ -204,16 +168,6 @@ class RKDDistanceLoss(RelationLoss):
         self.squared = checks.flag(self, "squared", squared)
         self.l2_normalize = checks.flag(self, "l2_normalize", l2_normalize)
 
-    def _forward(self, pred: Tensor, target: Tensor) -> Tensor | Summed:
-        batch = self._batch(*row_pair(pred, target))
-        student, teacher = (unit(x) if self.l2_normalize else x for x in batch[:2])
-        distances = partial(rkd_distance_loss, eps=self.eps, squared=self.squared)
-        number = student.shape[0]
-        if batch.own is None and number and host.on_host(student, teacher):
-            summed = partial(summed_distances, student, teacher, distances, self.eps, self.squared)
-            return Summed(student, partial(distances, student, teacher), summed, number * number)
-        return batch.part(distances(student, teacher))
-
 
 class RKDAngleLoss(RelationLoss):
     r"""Angles that the samples of a batch form with each other, as the teacher sees them.
@@ -224,24 +178,27 @@ class RKDAngleLoss(RelationLoss):
 
     A pair of equal samples has no direction: its cosines are 0, with gradient 0.
 
-    Use when: as `RKDDistanceLoss`, of which it is the stronger companion; the angles are free of scale.
+    Use when: as `RKDDistanceLoss`, which it complements; angles do not depend on the scale of embeddings.
 
     Args:
         eps: squared distances that do not exceed it, or rounding, are 0. Default: 1e-12.
         l2_normalize: scale each embedding to length 1 first. Default: False.
-        chunk_size: samples whose N² angles are held in memory at once. Default: None, as many as a cache holds. Has no
-            meaning under ``torch.compile``, which holds no N³ anyway.
+        chunk_size: vertices whose N² angles are held in memory at once. Default: None, as many as fit into a cache. It
+            has no effect under ``torch.compile``, whose fused loops hold none, nor where the definition runs
+            (``reduction='none'``, a weight, ``sync_dist``).
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
         - pred: embeddings of the student, (N,D); more dims are flattened from axis 1.
         - target: embeddings of the teacher, (N,E).
+        - weight: (N,), of the vertices j. The denominator stays N³. A sample of weight 0 is no vertex but still a
+          partner of the others; to exclude it, leave it out of the batch.
 
     Returns:
         0-d for ``mean`` (Σ l / N³) and ``sum``; for ``none`` (N,), the sum over the N² pairs at each sample.
 
     Raises:
-        InputError: batches that differ; a sample weight, as samples are compared with each other.
+        InputError: batches that differ; a weight of another shape.
         ConfigError: an option outside its range.
 
     Example:
@@ -256,9 +213,11 @@ class RKDAngleLoss(RelationLoss):
 
     Notes:
         The published weight is 50, beside 25 for the distances. Computed from squared distances by the law of cosines,
-        in chunks: the well-known code keeps N²·D numbers, 320 times the embeddings at N = 128. Its gradients reach 1e9
-        where two samples are equal; here they stay small. One sample costs 0.
+        in chunks: the well-known code saves N²·D numbers, 320 times the embeddings at N = 128. Its gradients reach 1e9
+        where two samples are equal; here they stay small. The loss of one sample is 0.
     """
+
+    function = rkd_angle_loss
 
     def __init__(
         self,
@@ -273,9 +232,3 @@ class RKDAngleLoss(RelationLoss):
         self.chunk_size = (
             None if chunk_size is None else checks.number(self, "chunk_size", chunk_size, low=1, integer=True)
         )
-
-    def _forward(self, pred: Tensor, target: Tensor) -> Unreduced:
-        batch = self._batch(*row_pair(pred, target))
-        value = _angles(batch, self.eps, self.l2_normalize, self.chunk_size)
-        # each element stands for N² pairs
-        return Unreduced(value, torch.full_like(value, batch.student.shape[0] ** 2, requires_grad=False))
