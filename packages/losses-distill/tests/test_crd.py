@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from losses_core import ConfigError, InputError, build_loss, check_optimizer, trainable_parameters
 from losses_distill import CRDLoss
@@ -98,8 +99,25 @@ class TestModes:
             step(loss, sample_idx=torch.arange(3))
             with pytest.raises(InputError, match=r"stored widths 6 and 6; got pred \(3, 5\)"):
                 loss(torch.zeros(3, 5), torch.zeros(3, 5), sample_idx=torch.arange(3))
-        with pytest.raises(InputError, match="takes no sample weight"):
-            CRDLoss()(torch.zeros(3, 6), torch.zeros(3, 6), weight=torch.ones(3))
+        for shape in ((), (3,)):
+            with pytest.raises(InputError, match=r"CRDLoss: expected pred of shape \(N, D\)"):
+                CRDLoss()(torch.zeros(shape), torch.zeros(shape))
+
+    @pytest.mark.parametrize("mode", ["queue", "memory", "batch"])
+    def test_a_weight_applies_to_anchors(self, mode):
+        student, teacher = pair(4, 6, dtype=torch.float64)
+        weight = torch.tensor([1.0, 0.0, 2.0, 0.5])
+        values = []
+        for weights in (None, weight):
+            loss = CRDLoss(mode=mode, num_samples=9, neg_num=5, reduction="none")
+            torch.manual_seed(0)
+            values.append(loss(student, teacher, sample_idx=torch.arange(4), weight=weights))
+        torch.testing.assert_close(values[1], values[0] * weight)
+        torch.testing.assert_close(
+            *(torch.autograd.grad(v.sum(), student, retain_graph=True)[0] for v in (values[1], values[0] * weight))
+        )
+        with pytest.raises(InputError, match=r"CRDLoss: expected weight of the loss's shape \(4,\)"):
+            CRDLoss(mode="batch")(student, teacher, weight=torch.ones(4, 4))
 
     def test_features_are_flattened(self):
         student, teacher = pair(3, 2, 3)
@@ -152,7 +170,7 @@ class TestBatch:
     def test_keeps_nothing(self):
         assert CRDLoss(mode="batch").state_dict() == {}
 
-    def test_one_sample_costs_zero(self):
+    def test_one_sample_gives_zero(self):
         value, gradient = step(CRDLoss(mode="batch"), 1)
         assert abs(value) < 1e-6
         assert gradient.abs().max() < 1e-5
@@ -503,7 +521,7 @@ class TestState:
             values.append(step(criterion, seed=1, **call)[0])
         assert torch.equal(*values)
 
-    def test_casting_keeps_every_digit(self, options, call):
+    def test_casting_keeps_the_precision(self, options, call):
         for lazy in (True, False):
             loss = CRDLoss(**options, **({} if lazy else LAZY_OR_NOT[1]))
             step(loss, **call)
@@ -594,3 +612,16 @@ def test_the_embeddings_of_a_step_are_not_held():
     loss = CRDLoss(neg_num=4, student_channels=6, teacher_channels=6)
     step(loss)
     assert not any(tensor.requires_grad for tensor in loss.buffers())
+
+
+def test_inside_checkpoint_the_gradient_sees_the_queued_batch():
+    """Documented: a recomputation in the backward reads the queue as the forward left it, also at the first use."""
+    assert "torch.utils.checkpoint" in CRDLoss.__doc__
+    loss = CRDLoss(neg_num=8)
+    for seed in range(2):
+        student, teacher = pair(3, 6, seed=seed)
+        before = copy.deepcopy(loss)
+        checkpoint(lambda x, t=teacher: loss(x, t), student, use_reentrant=False).backward()
+        gradients = [torch.autograd.grad(each(student, teacher), student)[0] for each in (before, copy.deepcopy(loss))]
+        assert not torch.allclose(student.grad, gradients[0])
+        torch.testing.assert_close(student.grad, gradients[1])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from losses_core import ConfigError, InputError
+from losses_core.kernels import use_definitions
 from losses_distill import PKTLoss
 from losses_distill.functional import pkt_loss
 from losses_testkit.runs import saved_floats
@@ -37,7 +40,7 @@ def test_reductions():
         PKTLoss(reduction="average")
 
 
-def test_equal_features_cost_zero():
+def test_equal_features_give_zero():
     student, _ = pair(6, 5)
     value = PKTLoss()(student, 7 * student.detach())
     value.backward()
@@ -74,15 +77,18 @@ def test_shapes():
     torch.testing.assert_close(PKTLoss()(student, teacher), PKTLoss()(student.flatten(1), teacher))
     with pytest.raises(InputError, match=r"\(4, 3, 2\).*\(2, 7\)"):
         PKTLoss()(student, teacher[:2])
-    with pytest.raises(InputError, match="takes no sample weight"):
-        PKTLoss()(student, teacher, weight=torch.ones(4))
+    with pytest.raises(InputError, match=r"PKTLoss: expected weight of the loss's shape \(4, 4\).*got \(3,\)"):
+        PKTLoss()(student, teacher, weight=torch.ones(3))
+    for shape in ((), (4,)):
+        with pytest.raises(InputError, match=r"PKTLoss: expected pred of shape \(N, D\)"):
+            PKTLoss()(torch.zeros(shape), torch.zeros(shape))
     with pytest.raises(ConfigError, match="eps: expected a number > 0"):
         PKTLoss(eps=0)
 
 
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 7), scale=st.floats(1e-2, 1e2), seed=st.integers(0, 99))
-def test_knows_no_scale_and_no_order(n, scale, seed):
+def test_ignores_scale_and_order(n, scale, seed):
     student, teacher = pair(n, 4, seed=seed, dtype=torch.float64)
     value = pkt_loss(student, teacher)
     torch.testing.assert_close(pkt_loss(student * scale, teacher), value)
@@ -91,8 +97,35 @@ def test_knows_no_scale_and_no_order(n, scale, seed):
     assert (value.sum(1) > -1e-6).all()  # each row is a divergence, but for eps
 
 
-def test_memory():
-    student, teacher = pair(256, 512)
+def test_saves_the_embeddings_alone():
+    embeddings = pair(256, 512)
     with saved_floats() as saved:
-        PKTLoss()(student, teacher)
-    assert sum(saved.values()) <= 3.1 * student.nbytes
+        PKTLoss()(*embeddings)
+    assert saved.keys() == {x.untyped_storage().data_ptr() for x in embeddings}
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 5)])
+def test_a_weight_applies_to_anchors_or_pairs(shape):
+    student, teacher = pair(5, 6, dtype=torch.float64)
+    weight = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight[1] = 0
+    unit = pkt_loss(student, teacher)
+    expected = (unit * (weight if weight.ndim == 2 else weight.unsqueeze(1))).sum()
+    for reduction, denominator in (("mean", 25), ("batchmean", 5), ("sum", 1)):
+        value = PKTLoss(reduction=reduction)(student, teacher, weight=weight)
+        torch.testing.assert_close(value, expected / denominator)
+    (gradient,) = torch.autograd.grad(value, student)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, student)[0])
+    assert gradient[1].any()  # a sample of weight 0 is no anchor, but a neighbor of the others
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [0, 0, 0, 1, 2], [0]], ids=str)
+@pytest.mark.parametrize("loss", [PKTLoss(), PKTLoss(eps=1e-3, reduction="batchmean")], ids=str)
+def test_kernel_equals_definition(loss, rows):
+    student, teacher = (x.detach()[rows].requires_grad_() for x in pair(5, 6, dtype=torch.float64))
+    values = []
+    for context in (contextlib.nullcontext, use_definitions):
+        with context():
+            value = loss(student, teacher)
+            values.append((value, *torch.autograd.grad(value, student, torch.tensor(3.0, dtype=torch.float64))))
+    torch.testing.assert_close(*values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,17 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from losses_core import ConfigError, InputError
+from losses_core._blocks import block_size
+from losses_core.kernels import use_definitions
 from losses_distill import RKDAngleLoss, RKDDistanceLoss
+from losses_distill._kernels import rkd as kernels
 from losses_distill.functional import rkd_angle_loss, rkd_distance_loss
-from losses_distill.relation_loss import rkd
 from losses_testkit.runs import saved_floats
 
 from . import oracles
 from .test_feature_loss import pair
 
 
+def angles(*arguments, **options):
+    """The unreduced loss by the public function."""
+    return rkd_angle_loss(*arguments, **options).value
+
+
 def textbook_angles(x):
-    """The way the well-known code goes: all differences, scaled to length 1."""
+    """All differences, scaled to length 1, as in the well-known code."""
     e = F.normalize(x.unsqueeze(0) - x.unsqueeze(1), dim=2)
     return torch.bmm(e, e.mT)
 
@@ -34,7 +43,7 @@ def test_equals_the_textbook():
 
 
 @pytest.mark.parametrize("loss", [RKDDistanceLoss, RKDAngleLoss])
-def test_equal_relations_cost_zero(loss):
+def test_equal_relations_give_zero(loss):
     teacher = pair(8, 6)[1]
     student = (3 * teacher + 5).requires_grad_()
     value = loss()(student, teacher)
@@ -56,7 +65,7 @@ def test_relations_do_not_move(n, d, scale, shift, seed):
     student, teacher = pair(n, d, teacher=(n, 3), seed=seed, dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))[0]
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    for function in (rkd_distance_loss, rkd_angle_loss):
+    for function in (rkd_distance_loss, angles):
         value = function(student, teacher)
         assert (value >= 0).all()
         moved = function(student @ turn * scale + shift, teacher)
@@ -76,33 +85,33 @@ def test_chunks_change_nothing(chunk_size):
 
 
 def test_chunks_bound_the_memory(monkeypatch):
-    most = []
-    original = rkd._Side.cosines
+    sizes = []
+    original = kernels._Distances.cosines
 
-    def measured(self, chunk):
-        cosines = original(self, chunk)
-        most.append(cosines.numel())
+    def measured(self, *chunk):
+        cosines = original(self, *chunk)
+        sizes.append(cosines.numel())
         return cosines
 
-    monkeypatch.setattr(rkd._Side, "cosines", measured)
+    monkeypatch.setattr(kernels._Distances, "cosines", measured)
     student, teacher = pair(32, 4)
     RKDAngleLoss(chunk_size=2)(student, teacher).backward()
-    assert max(most) == 2 * 32 * 32
-    most.clear()
+    assert max(sizes) == 2 * 32 * 32
+    sizes.clear()
     student, teacher = pair(100, 4)
     RKDAngleLoss()(student, teacher).backward()
-    assert max(most) <= rkd._TRIPLES
+    assert max(sizes) <= block_size(student, large=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_offset_features_keep_their_distances(dtype):
-    """Without the batch mean taken off, the matrix product errs by hundreds of per cent."""
+    """Without subtracting the batch mean, the matrix product errs by hundreds of per cent."""
     student, teacher = (x.detach() for x in pair(8, 64))
     shifted = student + 3000
     exact = (shifted.double().numpy(), teacher.double().numpy())  # what the rounded features are
     value = rkd_distance_loss(shifted.to(dtype), teacher.to(dtype)).sum()
     assert abs(value / oracles.rkd_distance(*exact)[0].sum() - 1) < 1e-4
-    value = rkd_angle_loss(shifted.to(dtype), teacher.to(dtype)).sum()
+    value = angles(shifted.to(dtype), teacher.to(dtype)).sum()
     assert abs(value / oracles.rkd_angle(*exact)[0].sum() - 1) < 1e-4
 
     def plain(x):
@@ -115,13 +124,13 @@ def test_offset_features_keep_their_distances(dtype):
 
 
 def test_clusters_keep_their_angles():
-    """Angles within a tight cluster far from another: digits of float32 that a product in float32 has lost."""
+    """Angles within a tight cluster far from another need a matrix product in float64."""
     g = torch.Generator().manual_seed(3)
     centres = torch.randn(2, 16, generator=g) * 10
     student = centres.repeat_interleave(4, 0) + 0.02 * torch.randn(8, 16, generator=g)
     teacher = torch.randn(8, 16, generator=g)
     expected = oracles.rkd_angle(student.double().numpy(), teacher.double().numpy())[0].sum()
-    assert abs(rkd_angle_loss(student, teacher).sum().item() / expected - 1) < 1e-4
+    assert abs(angles(student, teacher).sum().item() / expected - 1) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -142,7 +151,7 @@ def test_duplicate_rows_give_small_gradients(dtype, copies):
         assert gradient.abs().max() > 1e3
 
 
-def test_one_sample_costs_zero():
+def test_one_sample_gives_zero():
     for loss in (RKDDistanceLoss(), RKDAngleLoss()):
         student, teacher = pair(1, 5)
         value = loss(student, teacher)
@@ -171,8 +180,10 @@ def test_shapes(loss):
         loss()(student, teacher[:3])
     with pytest.raises(InputError, match=r"\(N, D\).*\(4,\)"):
         loss()(torch.zeros(4), torch.zeros(4))
-    with pytest.raises(InputError, match=f"{loss.__name__}: takes no sample weight"):
-        loss()(student, teacher, weight=torch.ones(4))
+    with pytest.raises(InputError, match=rf"{loss.__name__}: expected weight of the loss's shape .*got \(3,\)"):
+        loss()(student, teacher, weight=torch.ones(3))
+    with pytest.raises(InputError, match=r"\(N, D\).*\(\)"):
+        loss()(torch.zeros(()), torch.zeros(()))
     with pytest.raises(ConfigError, match="eps"):
         loss(eps=-1)
     with pytest.raises(ConfigError, match="chunk_size"):
@@ -187,9 +198,73 @@ def test_eps_is_the_least_squared_distance():
     torch.testing.assert_close(near[0, 1], same[0, 1], rtol=1e-3, atol=1e-3)
 
 
-def test_memory():
-    student, teacher = pair(128, 512)
-    for loss, bound in ((RKDDistanceLoss(), 2.3), (RKDAngleLoss(), 1.6)):
+def test_saves_the_embeddings_alone():
+    embeddings = pair(128, 512)
+    for loss in (RKDDistanceLoss(), RKDAngleLoss()):
         with saved_floats() as saved:
-            loss(student, teacher)
-        assert sum(saved.values()) <= bound * student.nbytes, loss
+            loss(*embeddings)
+        assert saved.keys() == {x.untyped_storage().data_ptr() for x in embeddings}, loss
+
+
+@pytest.mark.parametrize("loss", [RKDDistanceLoss, RKDAngleLoss])
+def test_a_weight_applies_to_anchors(loss):
+    student, teacher = pair(5, 6, dtype=torch.float64)
+    weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0])
+    unit = loss(reduction="none")(student, teacher)
+    weighted = unit * weight.reshape(5, *(1 for _ in unit.shape[1:]))
+    torch.testing.assert_close(loss(reduction="none")(student, teacher, weight=weight), weighted)
+    # the denominator is that of the mean without a weight
+    value, expected = loss()(student, teacher, weight=weight), weighted.sum() / (25 if unit.ndim == 2 else 125)
+    torch.testing.assert_close(value, expected)
+    gradients = [torch.autograd.grad(v, student, retain_graph=True)[0] for v in (value, expected)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0][1].any()  # a sample of weight 0 is no anchor, but a partner of the others
+    torch.testing.assert_close(loss()(student, teacher, weight=torch.ones(5)), loss()(student, teacher))
+
+
+def test_a_weight_applies_to_pairs():
+    student, teacher = pair(5, 6, dtype=torch.float64)
+    weight = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unit = RKDDistanceLoss(reduction="none")(student, teacher)
+    value, expected = RKDDistanceLoss()(student, teacher, weight=weight), (unit * weight).sum() / 25
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(v, student, retain_graph=True)[0] for v in (value, expected)))
+    with pytest.raises(InputError, match=r"expected weight of the loss's shape \(5,\)"):
+        RKDAngleLoss()(student, teacher, weight=weight)
+
+
+EDGES = {
+    "usual": lambda x: (x, x.flip(0)),
+    "duplicates": lambda x: (x[[0, 0, 1, 1, 1, 2]], x),
+    "duplicates of the teacher": lambda x: (x, x[[0, 0, 1, 1, 1, 2]]),
+    "equal": lambda x: (x[[0] * 6], x),
+    "zero": lambda x: (x * 0, x),
+    "far from zero": lambda x: (x + 1e4, x),
+    "one": lambda x: (x[:1], x[:1]),
+    "none": lambda x: (x[:0], x[:0]),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        RKDDistanceLoss(),
+        RKDDistanceLoss(squared=True),
+        RKDDistanceLoss(l2_normalize=True),
+        RKDAngleLoss(),
+        RKDAngleLoss(chunk_size=4),
+        RKDAngleLoss(l2_normalize=True),
+    ],
+    ids=str,
+)
+def test_kernel_equals_definition(loss, edge):
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    student, teacher = EDGES[edge](rows)
+    student = student.clone().requires_grad_()
+    values = []
+    for context in (contextlib.nullcontext, use_definitions):
+        with context():
+            value = loss(student, teacher)
+            values.append((value, *torch.autograd.grad(value, student, torch.tensor(3.0, dtype=torch.float64))))
+    torch.testing.assert_close(*values, rtol=1e-7, atol=1e-9)

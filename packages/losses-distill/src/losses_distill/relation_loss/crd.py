@@ -125,15 +125,16 @@ class CRDLoss(RelationLoss):
         - pred: embeddings of the student, (N,D); more dims are flattened from axis 1.
         - target: embeddings of the teacher, (N,D), or of another width with the channels given.
         - sample_idx: at the call, (N,) integer: which image each sample is. Required for ``memory``; else entries of
-          the same image are left out of the negatives.
+          the same image are excluded from the negatives.
+        - weight: (N,), of the anchors, for both directions. The denominator stays N. A sample of weight 0 is no anchor
+          but still a negative of the others, and is stored; to exclude it, leave it out of the batch.
         - contrast_idx: at the call, for ``memory``: (N,1+K) integer, the positive first; None draws the negatives.
 
     Returns:
         0-d for ``mean`` (over N) and ``sum``; (N,) for ``none``.
 
     Raises:
-        InputError: shapes that do not fit; a sample weight, as samples are compared with each other; a second
-            derivative, but for ``batch``.
+        InputError: shapes that do not fit; a second derivative in training mode, except for ``batch``.
         ConfigError: an option outside its range; one of the channels without the other; ``memory`` without
             ``num_samples``.
         TypeError: a call in ``memory`` mode without ``sample_idx=``.
@@ -155,11 +156,16 @@ class CRDLoss(RelationLoss):
     Notes:
         Queue or bank are updated in training mode only, after the loss was computed, and are part of the state_dict,
         with pointer, fill and log Z; rows that are not finite are never stored. The queue starts empty. A negative
-        drawn for the batch that is a sample's own image is left out for that sample. Of the (N,K) scores nothing is
-        kept for the backward, where the well-known code gathers half a gigabyte of rows; its random numbers differ, so
-        to reproduce it give ``contrast_idx``. The heads are trained only if the optimizer has their parameters: build
-        it from ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer,
-        loss)`` confirm it.
+        drawn for the batch that is a sample's own image is excluded for that sample. Of the (N,K) scores nothing is
+        saved for backward, where the well-known code gathers half a gigabyte of rows; its random numbers differ, so
+        to reproduce it give ``contrast_idx``.
+
+        Call the loss outside of ``torch.utils.checkpoint``, from its first use on: there it is computed again in the
+        backward, against a queue or bank that holds this batch already, so that the gradient is not that of the value.
+
+        The heads are trained only if the optimizer has their parameters: build it from
+        ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
+        confirm it.
     """
 
     def __init__(
@@ -214,7 +220,7 @@ class CRDLoss(RelationLoss):
     def _forward(
         self, pred: Tensor, target: Tensor, *, sample_idx: Tensor | None = None, contrast_idx: Tensor | None = None
     ) -> Tensor:
-        student, teacher = (unit(x) for x in self._embeddings(pred, target))
+        student, teacher = self._embeddings(pred, target)
         sample_idx = _check_index(sample_idx, student)
         if contrast_idx is not None and not isinstance(self.memory, MemoryBank):
             raise InputError("contrast_idx: has a meaning with mode='memory' only; drop it, or give num_samples.")
@@ -234,7 +240,7 @@ class CRDLoss(RelationLoss):
         return self.memory(batch, sample_idx, self.temperature)  # type: ignore[no-any-return]
 
     def _embeddings(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of student and teacher, through the heads where there are any."""
+        """The rows of student and teacher, through the heads where there are any, scaled to length 1."""
         student, teacher = prepare_rows(pred, target)
         if self.student_head is not None and self.teacher_head is not None:
             for name, x, head in (("pred", student, self.student_head), ("target", teacher, self.teacher_head)):
@@ -246,7 +252,7 @@ class CRDLoss(RelationLoss):
                     )
             student, teacher = self.student_head(student), self.teacher_head(teacher)
         _check_widths(student, teacher)
-        return student, teacher
+        return unit(student), unit(teacher)
 
     def _contrast(self, sample_idx: Tensor, contrast_idx: Tensor | None) -> tuple[Tensor, Tensor]:
         """Indices of the positives (N,), and of the negatives, (K,) or (N,K), given or drawn."""
