@@ -23,19 +23,30 @@ Layout: TypeAlias = Literal["elements", "channels", "classes", "last", "batch", 
 CPU_BLOCK = 1 << 16
 """Elements of a block on the CPU: 256 KiB in float32, so that the temporaries stay in the L2 cache."""
 
-DEVICE_BLOCK = 1 << 21
-"""Elements of a block on an accelerator: large enough to fill it, small enough for its L2 cache."""
+DEVICE_BLOCKS = 1 << 21, 1 << 24
+"""Fewest and most elements of a block on an accelerator: enough to fill it, and no more than its L2 cache holds."""
+
+DEVICE_SHARE = 0.4
+"""Share of pred's bytes that the temporaries of a block may take on an accelerator."""
 
 Part: TypeAlias = "tuple[Tensor, list[Tensor | None]]"
 """A block of ``pred``, and those of the other tensors."""
 
 
-def block_size(pred: Tensor, large: bool = False) -> int:
-    """Number of elements of a block, or all of them where a cut is not worth its kernels."""
+def block_size(pred: Tensor, temporaries: float = 16, large: bool = False) -> int:
+    """Number of elements of a block.
+
+    Args:
+        pred: what is cut.
+        temporaries: float32 tensors of the size of a block that are alive at once.
+        large: whether blocks on a CPU are four times as large.
+    """
     if pred.is_cpu:
         return 4 * CPU_BLOCK if large else CPU_BLOCK
-    block = 2 * DEVICE_BLOCK if large else DEVICE_BLOCK
-    return block if pred.numel() > 4 * block else 4 * block
+    fewest, most = DEVICE_BLOCKS
+    share = int(DEVICE_SHARE * pred.numel() * pred.element_size() / (4 * temporaries))
+    # a block of a small tensor is all of it: to cut it is not worth the kernels
+    return min(max(share, 4 * fewest if pred.numel() <= 4 * fewest else fewest), most)
 
 
 def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:

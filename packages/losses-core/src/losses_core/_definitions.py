@@ -36,7 +36,9 @@ class Kernel:
         passes: 1: loss and gradient in one pass. 2: sums in the forward, the gradient in the backward.
         layout: its rows, where an element of the definition depends on a whole row: ``classes`` or ``last``. It returns
             the sum of each row, and runs for a reduced loss whose weight is the same for all elements of a row.
-        large_blocks: whether its blocks are larger, as it has few temporaries.
+        temporaries: float32 tensors of the size of a block that are alive at once, casts included: what bounds the blocks
+            on an accelerator.
+        large_blocks: whether blocks on a CPU are larger than its caches suggest.
     """
 
     function: Any
@@ -45,6 +47,7 @@ class Kernel:
     device: str | None = None
     passes: int = 1
     layout: Layout | None = None
+    temporaries: float = 16
     large_blocks: bool = False
 
     @property

@@ -87,11 +87,11 @@ def _scaled(job: Job, pred: Tensor, tensors: Sequence[Tensor], kept: Tensor, gra
     if job.elements or pred.ndim == 0:
         return (kept * incoming).to(pred.dtype)
     if kept.dtype != pred.dtype:
-        return _narrowed(kept, pred.dtype, incoming, block_size(pred))
+        return _narrowed(kept, pred.dtype, incoming, block_size(pred, 1))
     # in float32: a bf16 or fp16 factor would be rounded, or overflow
     incoming, layout = incoming.reshape(1), job.layout if job.layout != "whole" else "elements"
     rows, _ = as_rows(layout, kept, [])
-    for part, _ in split(layout, rows, [], block_size(pred)):
+    for part, _ in split(layout, rows, [], block_size(pred, 1)):
         torch.mul(part, incoming, out=part)
     return kept
 

@@ -84,7 +84,7 @@ class Job:
         if torch.compiler.is_compiling() or self.layout == "whole" or pred.ndim == 0:
             size = None  # a size that were compared would be compiled into the code
         else:
-            size = block_size(pred, self.kernel.large_blocks)
+            size = block_size(pred, self.kernel.temporaries, self.kernel.large_blocks)
         if size is None or pred.numel() <= size:
             value, grad = self._run_at_once(pred, cut, whole, needs_grad, precision)
         else:

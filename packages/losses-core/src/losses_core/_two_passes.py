@@ -58,7 +58,7 @@ class _Passes:
         self.precision = torch.float32 if pred.dtype in HALF else pred.dtype
         self.cut = list(tensors[: job.cut])
         self.whole = [cast(t, self.precision) for t in tensors[job.cut :]]
-        self.size = block_size(pred, job.kernel.large_blocks)
+        self.size = block_size(pred, job.kernel.temporaries, job.kernel.large_blocks)
         if pred.is_cpu and self.size < pred[:1].numel() <= 8 * self.size:
             self.size = pred[:1].numel()  # a part of a sample is not contiguous: torch's softmax would copy it
         self.at_once = torch.compiler.is_compiling() or pred.numel() <= self.size
@@ -92,6 +92,8 @@ def _sums(job: Job, pred: Tensor, tensors: Sequence[Tensor], keep: bool) -> tupl
         sums, active = passes.forward(*as_rows(job.layout, pred, passes.cut))
         return sums, active if keep else None
     number = job.kernel.function.number
+    if callable(number):
+        number = number(**job.constants)
     sums = torch.zeros(pred.shape[0], number, pred.shape[1], dtype=passes.precision, device=pred.device)
     kept = new_like(pred, job.layout, pred.dtype) if keep else None
     rows, others = as_rows(job.layout, pred, [*passes.cut, kept])

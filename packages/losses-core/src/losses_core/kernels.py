@@ -129,6 +129,7 @@ def kernel(
     device: str | None = None,
     passes: int = 1,
     layout: Layout | None = None,
+    temporaries: float = 16,
     large_blocks: bool = False,
 ) -> Callable[[_F], _F]:
     """Register a kernel for a definition; arguments as of `Kernel`. The last one that fits a call is chosen.
@@ -149,7 +150,7 @@ def kernel(
     """
 
     def register(implementation: _F) -> _F:
-        made = Kernel(implementation, bound, supports, device, passes, layout, large_blocks)
+        made = Kernel(implementation, bound, supports, device, passes, layout, temporaries, large_blocks)
         definition_of(function).kernels.append(made)
         return implementation
 

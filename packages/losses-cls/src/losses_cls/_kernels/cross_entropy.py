@@ -20,7 +20,13 @@ def _bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
     return 1.0 if class_weight is None else None
 
 
-@kernel(cross_entropy, bound=_bound, large_blocks=True, supports=lambda pred, target, **_: target.ndim < pred.ndim)
+@kernel(
+    cross_entropy,
+    bound=_bound,
+    temporaries=3,
+    large_blocks=True,
+    supports=lambda pred, target, **_: target.ndim < pred.ndim,
+)
 def cross_entropy_of_labels(
     x: Tensor,
     target: Tensor,
@@ -53,7 +59,7 @@ def cross_entropy_of_labels(
     return value.squeeze(1), grad
 
 
-@kernel(cross_entropy, large_blocks=True, supports=lambda pred, target, **_: target.ndim == pred.ndim)
+@kernel(cross_entropy, temporaries=5, large_blocks=True, supports=lambda pred, target, **_: target.ndim == pred.ndim)
 def cross_entropy_of_probabilities(
     x: Tensor,
     q: Tensor,
@@ -76,7 +82,7 @@ def _binary_bound(*, pos_weight: Any, class_weight: Any, with_logits: bool, **_:
     return 1.0 if with_logits and pos_weight is None and class_weight is None else None
 
 
-@kernel(binary_cross_entropy, bound=_binary_bound)
+@kernel(binary_cross_entropy, bound=_binary_bound, temporaries=5)
 def binary_cross_entropy_kernel(
     x: Tensor,
     t: Tensor,

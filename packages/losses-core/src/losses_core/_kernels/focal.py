@@ -19,7 +19,7 @@ def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> flo
     return (1 + gamma / 2) * (1 if alpha is None else max(alpha, 1 - alpha))
 
 
-@kernel(sigmoid_focal, bound=focal_bound)
+@kernel(sigmoid_focal, bound=focal_bound, temporaries=11)
 def sigmoid_focal_kernel(
     x: Tensor,
     t: Tensor,

@@ -10,7 +10,7 @@ from losses_det._kernels._scores import Scores
 from losses_det.gfocal_loss import distribution_focal_loss, neighbours, quality_focal_loss
 
 
-@kernel(quality_focal_loss)
+@kernel(quality_focal_loss, temporaries=9)
 def quality_focal_kernel(
     x: Tensor, target: Tensor | tuple[Tensor, Tensor], *, beta: float, use_sigmoid: bool, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -31,7 +31,7 @@ def quality_focal_kernel(
     return value.sum(-1), background.focused_grad(beta).scatter_(-1, index, positive.focused_grad(beta))
 
 
-@kernel(distribution_focal_loss, bound=1.0)
+@kernel(distribution_focal_loss, bound=1.0, temporaries=3)
 def distribution_focal_kernel(
     x: Tensor, target: Tensor, *, reg_max: int, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:

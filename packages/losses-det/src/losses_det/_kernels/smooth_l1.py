@@ -12,7 +12,7 @@ from losses_core.kernels import kernel
 from losses_det.smooth_l1 import balanced_l1_loss, l1_loss, smooth_l1_loss
 
 
-@kernel(l1_loss, bound=1.0)
+@kernel(l1_loss, bound=1.0, temporaries=5)
 def l1_kernel(x: Tensor, target: Tensor, *, needs_grad: bool) -> tuple[Tensor, Tensor | None]:
     """|difference|, and its sign."""
     difference = x - target
@@ -20,7 +20,7 @@ def l1_kernel(x: Tensor, target: Tensor, *, needs_grad: bool) -> tuple[Tensor, T
     return difference.abs_(), grad
 
 
-@kernel(smooth_l1_loss, bound=1.0)
+@kernel(smooth_l1_loss, bound=1.0, temporaries=5)
 def smooth_l1_kernel(x: Tensor, target: Tensor, *, beta: float, needs_grad: bool) -> tuple[Tensor, Tensor | None]:
     """The gradient is the difference over β, in [-1,1]."""
     value = F.smooth_l1_loss(x, target, reduction="none", beta=beta)
@@ -32,7 +32,7 @@ def smooth_l1_kernel(x: Tensor, target: Tensor, *, beta: float, needs_grad: bool
     return value, (difference if beta == 1 else difference.div_(beta)).clamp_(-1, 1)
 
 
-@kernel(balanced_l1_loss)
+@kernel(balanced_l1_loss, temporaries=8)
 def balanced_l1_kernel(
     x: Tensor, target: Tensor, *, alpha: float, gamma: float, beta: float, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,7 @@ from losses_det._kernels._scores import Scores
 from losses_det.varifocal_loss import varifocal_loss
 
 
-@kernel(varifocal_loss)
+@kernel(varifocal_loss, temporaries=10)
 def varifocal_kernel(
     x: Tensor,
     target: Tensor,

@@ -21,7 +21,7 @@ def _supports(pred: Tensor, target: Tensor, *, temperature: Any, **_: Any) -> bo
     return not isinstance(temperature, Tensor)
 
 
-@kernel(dkd_loss, bound=_bound, supports=_supports)
+@kernel(dkd_loss, bound=_bound, supports=_supports, temporaries=8)
 def dkd(
     x: Tensor,
     target: Tensor,

@@ -31,14 +31,14 @@ def _normalized_tokens(pred: Tensor, target: Tensor, *, normalize: bool, **_: An
     return normalize and pred.ndim == 3
 
 
-@kernel(feature_mse_loss, supports=_plain_on_cpu_or_half)
+@kernel(feature_mse_loss, supports=_plain_on_cpu_or_half, temporaries=5)
 def squared(x: Tensor, t: Tensor, *, needs_grad: bool, **_: Any) -> _Result:
     """Squared difference of each element."""
     difference = x - t
     return difference * difference, difference.mul_(2) if needs_grad else None
 
 
-@kernel(feature_l1_loss, supports=_plain, bound=1.0)
+@kernel(feature_l1_loss, supports=_plain, bound=1.0, temporaries=5)
 def absolute(x: Tensor, t: Tensor, *, needs_grad: bool, **_: Any) -> _Result:
     """Absolute difference of each element."""
     difference = x - t
@@ -68,23 +68,23 @@ def _cosine(x: Tensor, t: Tensor, eps: float, factor: float, needs_grad: bool) -
     return squared, value, difference.addcmul_(x, value * scale_x, value=-1).mul_(factor * scale_x)
 
 
-@kernel(feature_cosine_loss, large_blocks=True)
+@kernel(feature_cosine_loss, temporaries=4, large_blocks=True)
 def cosine(x: Tensor, t: Tensor, *, needs_grad: bool, eps: float, **_: Any) -> _Result:
     """1 - cosine of each row."""
     _squared, value, grad = _cosine(x, t, eps, 1.0, needs_grad)
     return value.squeeze(1), grad
 
 
-@kernel(feature_mse_loss, supports=_normalized_maps, layout="classes", large_blocks=True)
-@kernel(feature_mse_loss, supports=_normalized_tokens, layout="last", large_blocks=True)
+@kernel(feature_mse_loss, supports=_normalized_maps, layout="classes", temporaries=4, large_blocks=True)
+@kernel(feature_mse_loss, supports=_normalized_tokens, layout="last", temporaries=4, large_blocks=True)
 def squared_of_unit(x: Tensor, t: Tensor, *, needs_grad: bool, eps: float, **_: Any) -> _Result:
     """|u - v|² of each row: 2 (1 - cos), and a constant where u or v is 0."""
     value, _cosine_distance, grad = _cosine(x, t, eps, 2.0, needs_grad)
     return value.squeeze(1), grad
 
 
-@kernel(feature_l1_loss, supports=_normalized_maps, layout="classes", large_blocks=True)
-@kernel(feature_l1_loss, supports=_normalized_tokens, layout="last", large_blocks=True)
+@kernel(feature_l1_loss, supports=_normalized_maps, layout="classes", temporaries=4, large_blocks=True)
+@kernel(feature_l1_loss, supports=_normalized_tokens, layout="last", temporaries=4, large_blocks=True)
 def absolute_of_unit(x: Tensor, t: Tensor, *, needs_grad: bool, eps: float, **_: Any) -> _Result:
     """Σ|u - v| of each row; with s the signs of u - v, its gradient is (s - u (u·s))/‖x‖."""
     scale_x, scale_t = _inverse_length(x, eps), _inverse_length(t, eps)

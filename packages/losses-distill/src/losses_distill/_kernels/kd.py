@@ -15,7 +15,9 @@ from losses_distill.kd_loss.kd import kd_loss
 _Result = tuple[Tensor, Tensor | None]
 
 
-def _is_plain(pred: Any, target: Any, *, temperature: Any, kl_direction: str, logit_standardize: bool, **_: Any) -> bool:
+def _is_plain(
+    pred: Any, target: Any, *, temperature: Any, kl_direction: str, logit_standardize: bool, **_: Any
+) -> bool:
     return kl_direction == "forward" and not logit_standardize and not isinstance(temperature, Tensor)
 
 
@@ -24,7 +26,7 @@ def _bound(*, temperature: Any, **options: Any) -> float | None:
     return temperature if _is_plain(None, None, temperature=temperature, **options) else None
 
 
-@kernel(kd_loss, bound=_bound)
+@kernel(kd_loss, bound=_bound, temporaries=7)
 def kd(
     x: Tensor, target: Tensor, *, temperature: Any, kl_direction: str, logit_standardize: bool, **options: Any
 ) -> _Result:

@@ -17,9 +17,7 @@ class WeightedSquaredError:
     number = 1
 
     @staticmethod
-    def forward(
-        x: Tensor, target: tuple[Tensor, Tensor], *, ignored: Tensor | None, activation: Activation
-    ) -> Tensor:
+    def forward(x: Tensor, target: tuple[Tensor, Tensor], *, ignored: Tensor | None, activation: Activation) -> Tensor:
         """Σ w (p-g)²."""
         truth, weight = target
         error = _error(_probabilities(x, ignored, activation), truth, ignored)

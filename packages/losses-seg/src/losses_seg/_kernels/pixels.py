@@ -12,7 +12,7 @@ from losses_core.kernels import kernel
 from losses_seg._pixels import per_channel, pixel_binary_cross_entropy, pixel_cross_entropy
 
 
-@kernel(pixel_cross_entropy)
+@kernel(pixel_cross_entropy, temporaries=5)
 def soft_cross_entropy(
     x: Tensor, q: Tensor, *, class_weight: Tensor | None, ignored: Tensor | None, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -25,12 +25,12 @@ def soft_cross_entropy(
     return _mask(loss, grad, ignored)
 
 
-@kernel(pixel_cross_entropy, bound=1.0, supports=lambda pred, target, **_: target.ndim < pred.ndim)
+@kernel(pixel_cross_entropy, bound=1.0, temporaries=3, supports=lambda pred, target, **_: target.ndim < pred.ndim)
 def cross_entropy(
     x: Tensor, labels: Tensor, *, class_weight: Tensor | None, ignored: Tensor | None, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Of labels: log p, and p - 1 at the label, p elsewhere."""
-    labels = labels.unsqueeze(1)
+    labels = (labels if ignored is None else labels.masked_fill(ignored, 0)).unsqueeze(1)
     log_p = F.log_softmax(x, 1)
     at_label = log_p.gather(1, labels)
     grad = log_p.exp_().scatter_(1, labels, at_label.expm1()) if needs_grad else None
@@ -45,7 +45,7 @@ def _mask(loss: Tensor, grad: Tensor | None, ignored: Tensor | None) -> tuple[Te
     return loss.masked_fill_(ignored, -1), grad
 
 
-@kernel(pixel_binary_cross_entropy, bound=1.0)
+@kernel(pixel_binary_cross_entropy, bound=1.0, temporaries=5)
 def binary_cross_entropy(
     x: Tensor, t: Tensor, *, ignore_index: int | None, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:

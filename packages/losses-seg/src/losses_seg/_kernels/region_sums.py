@@ -1,4 +1,4 @@
-"""Sums over the pixels of each image and class, and their gradient, without encoding index targets."""
+"""Sums over the pixels of each image and class, and their gradient."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from torch import Tensor
 from losses_core.kernels import kernel
 from losses_core.utils.stable import power
 from losses_seg._region import Intersection, region_sums
-from losses_seg._targets import Activation, ignored_mask, is_labels, masked
+from losses_seg._targets import Activation, class_mask, ignored_mask, is_labels, masked
 
 
-@kernel(region_sums, passes=2, large_blocks=True)
+@kernel(region_sums, passes=2, temporaries=4, large_blocks=True)
 class RegionSums:
-    """Sums in the first pass, the gradient in the second one; both start from the probabilities, (n,C,s)."""
+    """Sums in the first pass, the gradient in the second one; both start from the probabilities, (n,C,s).
 
-    number = 4
+    Labels are gathered and scattered by, not encoded.
+    """
+
+    encode = False
+
+    @staticmethod
+    def number(*, complement: bool, **_: Any) -> int:
+        """How many sums there are of each image and class."""
+        return 8 if complement else 4
 
     @staticmethod
     def activate(
-        x: Tensor,
-        target: Tensor,
-        *,
-        out: Tensor | None,
-        ignore_index: int | None,
-        activation: Activation,
-        complement: bool,
-        **_: Any,
+        x: Tensor, target: Tensor, *, out: Tensor | None, ignore_index: int | None, activation: Activation, **_: Any
     ) -> Tensor:
-        """The probabilities or their complement, 0 where ignored."""
+        """The probabilities, 0 where ignored."""
         if activation == "none":
             p = x.clone() if out is None else out.copy_(x)
         else:
             p = torch.softmax(x, 1, out=out) if activation == "softmax" else torch.sigmoid(x, out=out)
-        if complement:
-            p.neg_().add_(1)
         ignored = ignored_mask(x, target, ignore_index, activation)
         return p if ignored is None else p.masked_fill_(ignored, 0)
 
-    @staticmethod
+    @classmethod
     def forward(
+        cls,
         p: Tensor,
         target: Tensor,
         *,
@@ -51,21 +51,25 @@ class RegionSums:
         intersection: Intersection,
         complement: bool,
     ) -> Tensor:
-        """The sums (n,4,C)."""
+        """The sums (n,4,C), or (n,8,C)."""
         ignored = ignored_mask(p, target, ignore_index, activation)
-        valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
-        if is_labels(p, target):
+        if is_labels(p, target) and not cls.encode:
             index = masked(target.unsqueeze(1), ignored)
-            both, of_target = _sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
-        else:
-            g = _dense(p, target, ignored, complement)
-            both = (p * g if intersection == "product" else torch.minimum(p, g)).sum(2)
-            of_target = (power(g, exponent) if target.is_floating_point() else g).sum(2)
-        of_pred = torch.linalg.vector_norm(p, dim=2).square() if exponent == 2 else power(p, exponent).sum(2)
-        return torch.stack([both, of_pred, of_target, valid.sum(2).expand_as(both)], 1)
+            valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
+            both, area = _sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
+            pixels = area.sum(1, keepdim=True).expand_as(area)
+            return torch.stack([both, power(p, exponent).sum(2), area, pixels], 1)
+        pixels = p.new_full((), p.shape[2]) if ignored is None else (~ignored).to(p.dtype).sum(2)
+        pixels, sums = pixels.expand(p.shape[:2]), []
+        for p, g in _pairs(p, target, ignored, complement):
+            both = p * g if intersection == "product" else torch.minimum(p, g)
+            area = (power(g, exponent) if target.is_floating_point() else g).sum(2)
+            sums += [both.sum(2), power(p, exponent).sum(2), area, pixels]
+        return torch.stack(sums, 1)
 
-    @staticmethod
+    @classmethod
     def backward(
+        cls,
         p: Tensor,
         target: Tensor,
         grads: Tensor,
@@ -76,19 +80,23 @@ class RegionSums:
         intersection: Intersection,
         complement: bool,
     ) -> Tensor:
-        """The gradient of the sums times ``grads`` (n,4,C), in the memory of p."""
+        """The gradient of the sums times ``grads`` (n,4,C), or (n,8,C), in the memory of p."""
         ignored = ignored_mask(p, target, ignore_index, activation)
-        both, power_sum = grads[:, 0], grads[:, 1, :, None] * exponent
-        if is_labels(p, target) and activation == "softmax":
-            # p_j (d_j - Σ p d) with d_j = e a_j p_j^(e-1) + b_j 1[j=y]
+        # first the derivative with respect to p; at ignored elements anything
+        if is_labels(p, target) and not cls.encode:
+            of_both, of_power = grads[:, 0], grads[:, 1, :, None]
             index = masked(target.unsqueeze(1), ignored)
-            at_label = both.gather(1, index[:, 0]).unsqueeze(1).mul_(p.gather(1, index))
-            grad = power(p, exponent).mul(power_sum)
-            total = grad.sum(1, keepdim=True).add_(at_label)
-            return torch.addcmul(grad, p, total, value=-1, out=p).scatter_add_(1, index, at_label)
-        grad = _grad_of_probabilities(p, target, ignored, both, power_sum, exponent, intersection, complement)
-        if complement:
-            grad.neg_()
+            grad = (
+                of_power.expand_as(p).contiguous() if exponent == 1 else power(p, exponent - 1) * (exponent * of_power)
+            )
+            grad.scatter_add_(1, index, of_both.gather(1, index[:, 0]).unsqueeze(1))
+        else:
+            minimum = intersection == "minimum" and target.is_floating_point()
+            parts = [
+                _dense_grad(q, g, of.unsqueeze(3), exponent, minimum)
+                for (q, g), of in zip(_pairs(p, target, ignored, complement), grads.split(4, 1), strict=True)
+            ]
+            grad = parts[0].sub_(parts[1]) if complement else parts[0]
         if activation == "softmax":
             grad.mul_(p)
             return torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=p)
@@ -97,33 +105,27 @@ class RegionSums:
         return grad if ignored is None else grad.masked_fill_(ignored, 0)
 
 
-def _grad_of_probabilities(
-    p: Tensor,
-    target: Tensor,
-    ignored: Tensor | None,
-    both: Tensor,
-    power_sum: Tensor,
-    exponent: float,
-    intersection: Intersection,
-    complement: bool,
-) -> Tensor:
-    """The derivative with respect to p; at ignored elements anything."""
-    if is_labels(p, target):
-        index = masked(target.unsqueeze(1), ignored)
-        grad = power(p, exponent - 1).mul(power_sum)
-        return grad.scatter_add_(1, index, both.gather(1, index[:, 0]).unsqueeze(1))
-    if intersection == "product" or not target.is_floating_point():
-        share = _dense(p, target, ignored, complement)
-    else:
-        share = (_dense(p, target, ignored, complement) - p).sign_().add_(1).mul_(0.5)  # 1/2 where p = g
-    grad = share * both.unsqueeze(2)
-    return grad.add_(power_sum) if exponent == 1 else grad.addcmul_(power(p, exponent - 1), power_sum)
+@kernel(region_sums, passes=2, supports=lambda *_, **__: torch.compiler.is_compiling())
+class TracedRegionSums(RegionSums):
+    """The same for a compiler, which fuses the encoding of labels into the sums and does not store it."""
+
+    encode = True
 
 
-def _dense(p: Tensor, target: Tensor, ignored: Tensor | None, complement: bool) -> Tensor:
-    """A target of the shape of p as numbers; 0 where ignored."""
-    g = target.to(p.dtype)
-    return masked(1 - g if complement else g, ignored)
+def _pairs(p: Tensor, target: Tensor, ignored: Tensor | None, complement: bool) -> list[tuple[Tensor, Tensor]]:
+    """p and the target as numbers of its shape, 0 where ignored; then their complements."""
+    g = masked((class_mask(target, p.shape[1]) if is_labels(p, target) else target).to(p.dtype), ignored)
+    return [(p, g), (masked(1 - p, ignored), masked(1 - g, ignored))] if complement else [(p, g)]
+
+
+def _dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: bool) -> Tensor:
+    """The derivative of the sums with respect to p times ``grads`` (n,4,C,1), in memory of its own."""
+    if minimum:
+        g = (g - p).sign_().add_(1).mul_(0.5)  # whether p < g, and 1/2 where p = g
+    grad = g * grads[:, 0]
+    if exponent == 1:
+        return grad.add_(grads[:, 1])
+    return grad.addcmul_(power(p, exponent - 1), grads[:, 1] * exponent)
 
 
 _RUN = 12
