@@ -204,6 +204,69 @@ def test_doctor(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.rstrip().endswith("losses can be loaded.")
 
 
+def test_doctor_lists_the_kernels(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
+    source = """
+from losses_core import BaseLoss
+from losses_core.kernels import definition, delegate, kernel
+
+@definition(layout="elements")
+def absolute(pred, target):
+    return (pred - target).abs()
+
+@definition(delegates=True)
+def other(pred, target):
+    return delegate(absolute, pred, target)
+
+@definition()
+def plain(pred, target):
+    return pred - target
+
+@kernel(absolute)
+def absolute_kernel(x, target, *, needs_grad):
+    raise NotImplementedError
+
+class ALoss(BaseLoss):
+    function = absolute
+
+class BLoss(BaseLoss):
+    function = other
+
+class CLoss(BaseLoss):
+    function = plain
+
+class DLoss(BaseLoss):
+    def _forward(self, pred, target):
+        return pred
+"""
+    module = "fake_kernels"
+    entries = {name: f"{module}:{name}" for name in ("ALoss", "BLoss", "CLoss", "DLoss")}
+    site.install("acme-kernels", entries | {"GoneLoss": "fake_gone:GoneLoss"}, modules={module: source}, group=GROUP)
+    LOSSES.refresh()
+    assert main(["doctor"]) == 1
+    text = capsys.readouterr().out
+    table = [line.split(maxsplit=2) for line in text.rpartition("\n\n")[2].splitlines()]
+    assert table == [
+        ["loss", "definition", "kernel"],
+        ["ALoss", "absolute", "fake_kernels.absolute_kernel"],
+        ["BLoss", "other", "of the definition it delegates to"],
+        ["CLoss", "plain", "none of its own"],
+    ]
+    assert main(["doctor", "--json"]) == 1
+    listed = json.loads(capsys.readouterr().out)["kernels"]
+    assert listed[0] == {"loss": "ALoss", "definition": "absolute", "kernel": "fake_kernels.absolute_kernel"}
+
+
+def test_doctor_outlives_a_package_that_raises_what_it_likes(
+    site: FakeSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("acme-det", {"CIoULoss": "fake_stop:CIoULoss"}, version="0.3.0", group=GROUP)
+    site.write("fake_stop", "class Stop(BaseException): pass\nraise Stop('\\x1b[31mnow')")
+    LOSSES.refresh()
+    assert main(["doctor"]) == 1
+    assert "error: 'CIoULoss' is declared by acme-det 0.3.0" in (text := capsys.readouterr().out)
+    assert "Stop: \\x1b[31mnow" in text
+
+
 def test_doctor_finds_broken_packages(site: FakeSite, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("acme-det", {"CIoULoss": "fake_gone:CIoULoss"}, version="0.3.0", group=GROUP)
     site.install("acme-odd", entry_points=f"[{GROUP}]\nno equals sign\n")

@@ -228,6 +228,69 @@ def test_a_thread_that_loads_does_not_block_one_that_registers(site: FakeSite, r
     assert "HelperLoss" in registry
 
 
+def test_first_access_from_many_threads(site: FakeSite) -> None:
+    """In a process of its own: what a package imports of itself is imported by no other thread meanwhile."""
+    parts = [f"fake_threads.part{i}" for i in range(6)]
+    slow = "import time\ntime.sleep(0.02)\n"
+    modules = {}
+    for i, part in enumerate(parts):  # which import each other in a circle, and need what the package defines late
+        source = f"{slow}import {parts[(i + 1) % 6]}\nfrom fake_threads import LATE\n"
+        modules[part] = source + loss_source(f"N{i}Loss")
+    losses = {f"N{i}Loss": f"{part}:N{i}Loss" for i, part in enumerate(parts)}
+    site.install("acme-threads", losses, modules=modules, group=GROUP)
+    imports = "".join(f"from {part} import N{i}Loss\n" for i, part in enumerate(parts))
+    (site.folder / "fake_threads" / "__init__.py").write_text(f"{slow}LATE = 1\n{imports}")
+    for _ in range(3):
+        _ask_from_threads(f"sys.path.insert(0, {str(site.folder)!r}); registry = Registry('tests', group={GROUP!r})")
+
+
+def test_first_access_from_many_threads_to_what_is_installed() -> None:
+    _ask_from_threads("registry = LOSSES")
+
+
+def _ask_from_threads(start: str) -> None:
+    code = f"""
+import sys, threading
+from losses_core import LOSSES, Registry
+{start}
+names, barrier, errors = list(registry), threading.Barrier(16), []
+def ask(index):
+    barrier.wait()
+    for name in names[index % 6:] + names[:index % 6]:
+        try:
+            registry[name]
+        except BaseException as error:
+            errors.append(error)
+threads = [threading.Thread(target=ask, args=(index,)) for index in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+assert not errors, errors
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_a_package_that_asks_for_its_loss_while_it_is_imported(
+    site: FakeSite, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an import that the registry knows nothing of, while a thread waits for that import: neither waits for ever."""
+    monkeypatch.setattr("losses_core._scan.PATIENCE", 0.3)
+    source = "import time, asks_hook\nfrom losses_core import BaseLoss\ntime.sleep(0.3)\n"
+    source += loss_source("AskedLoss") + "asks_hook.FOUND = asks_hook.REGISTRY['AskedLoss']\n"
+    site.install("acme-asks", {"AskedLoss": "fake_asks:AskedLoss"}, group=GROUP)
+    site.write("fake_asks", source)
+    site.write("asks_hook", "REGISTRY = FOUND = None\n")
+    import asks_hook  # type: ignore[import-not-found]
+
+    asks_hook.REGISTRY = registry
+    with ThreadPoolExecutor(2) as pool:
+        importing = pool.submit(importlib.import_module, "fake_asks")
+        time.sleep(0.1)
+        asking = pool.submit(registry.__getitem__, "AskedLoss")
+        assert asking.result(60) is importing.result(60).AskedLoss is asks_hook.FOUND
+
+
 def test_name_of_a_class_that_was_never_asked_for(site: FakeSite, registry: Registry) -> None:
     """Imported by hand, and also where the entry point goes through the package's __init__."""
     site.install(

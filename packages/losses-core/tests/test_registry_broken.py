@@ -15,6 +15,11 @@ from .conftest import GROUP, install
         ("import a_module_that_is_not_there", "but could not be imported: ModuleNotFoundError: No module named 'a_mod"),
         ("raise RuntimeError('boom')", "but could not be imported: RuntimeError: boom"),
         ("raise SystemExit(3)", "but could not be imported: SystemExit: 3"),
+        ("class Stop(BaseException): pass\nraise Stop('now')", "but could not be imported: Stop: now"),
+        (
+            "class Stop(BaseException):\n    def __str__(self): raise self\nraise Stop",
+            "but could not be imported: Stop: ",
+        ),
         ("x = ", "but could not be imported: SyntaxError:"),
         ("", "but could not be imported: AttributeError: module 'fake_broken' has no attribute 'CIoULoss'"),
         ("class CIoULoss: pass", "but is not a subclass of BaseLoss: it is <class 'fake_broken.CIoULoss'>."),
@@ -38,6 +43,13 @@ def test_broken_packages_are_named_and_touch_no_other(
     failed = registry.load_all()
     assert list(failed) == ["CIoULoss"]
     assert str(failed["CIoULoss"]) == str(caught.value)
+
+
+def test_an_interrupt_from_the_keyboard_is_none_of_the_packages(site: FakeSite, registry: Registry) -> None:
+    site.install("acme-det", {"CIoULoss": "fake_interrupted:CIoULoss"}, group=GROUP)
+    site.write("fake_interrupted", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        registry["CIoULoss"]
 
 
 def test_a_malformed_target_is_a_load_error(site: FakeSite, registry: Registry) -> None:

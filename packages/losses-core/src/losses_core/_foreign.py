@@ -33,7 +33,7 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "HuasdorffDisstanceLoss": "HDLoss",
     "HuberLoss": "SmoothL1Loss",
     "JaccardLoss": "LovaszLoss",
-    "JsdCrossEntropy": "",
+    "JsdCrossEntropy": "JSDCrossEntropyLoss",
     "KLDivergence": "KnowledgeDistillationLoss",
     "KLDivLoss": "KnowledgeDistillationLoss",
     "KnowledgeDistillationKLDivLoss": "KnowledgeDistillationLoss",
@@ -54,7 +54,7 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "SoftTargetCrossEntropy": "SoftCrossEntropyLoss",
     "TverskyLoss": "DiceLoss",
 }
-"""Name → what it is here; empty where it is nothing, though it is spelled like one of ours."""
+"""Name → what it is here."""
 
 _SUM = "A list of losses is their weighted sum."
 NOTES: dict[str, str] = {
@@ -129,7 +129,7 @@ def loss_hint(name: str, known: Iterable[str]) -> str:
         return did_you_mean(last, names)
     ours = LOSSES_ELSEWHERE[key]
     meant = re.findall(r"\w*Loss", ours)
-    if not meant or not set(meant) <= set(names):
+    if not set(meant) <= set(names):
         return ""
     listed = re.sub(r"\w*Loss", lambda found: repr(found[0]), ours)
     return f" Did you mean {listed}? {NOTES.get(key, '')}".rstrip()
