@@ -58,7 +58,10 @@ class _Passes:
         self.precision = torch.float32 if pred.dtype in HALF else pred.dtype
         self.cut = list(tensors[: job.cut])
         self.whole = [cast(t, self.precision) for t in tensors[job.cut :]]
-        self.size = block_size(pred, job.kernel.temporaries, job.kernel.large_blocks)
+        temporaries = job.kernel.temporaries
+        if hasattr(self.function, "activate") and pred.dtype not in HALF:
+            temporaries /= 4  # there are no casts, and the gradient takes the place of what is kept
+        self.size = block_size(pred, temporaries, job.kernel.large_blocks)
         if pred.is_cpu and self.size < pred[:1].numel() <= 8 * self.size:
             self.size = pred[:1].numel()  # a part of a sample is not contiguous: torch's softmax would copy it
         self.at_once = torch.compiler.is_compiling() or pred.numel() <= self.size
