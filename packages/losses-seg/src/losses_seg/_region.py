@@ -47,21 +47,22 @@ def region_sums(
         activation: ``'softmax'``, ``'sigmoid'`` or ``'none'``.
         exponent: e ≥ 1.
         intersection: ``'product'`` p g, or ``'minimum'`` of p and g; they differ for soft targets.
-        complement: take 1 - p and 1 - g instead of p and g; not for labels, nor for a softmax.
+        complement: whether to sum 1 - p and 1 - g too; not for labels.
 
     Returns:
-        (N,4,C): the intersection, Σ p^e, Σ g^e, and the number of pixels.
+        (N,4,C): the intersection, Σ p^e, Σ g^e, and the number of pixels. With ``complement`` (N,8,C): the same of 1 - p
+        and 1 - g behind them.
     """
     ignored = ignored_mask(pred, target, ignore_index, activation)
     p = probabilities(pred, ignored, activation)
     g = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target
     g = masked(g.to(p.dtype), ignored)
-    if complement:
-        p, g = masked(1 - p, ignored), masked(1 - g, ignored)
-    both = p * g if intersection == "product" else torch.minimum(p, g)
     valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
-    pixels = valid.flatten(2).sum(2).expand(p.shape[:2])
-    return torch.stack([x.flatten(2).sum(2) for x in (both, power(p, exponent), power(g, exponent))] + [pixels], 1)
+    sums: list[Tensor] = []
+    for a, b in ((p, g), (masked(1 - p, ignored), masked(1 - g, ignored)))[: 2 if complement else 1]:
+        both = a * b if intersection == "product" else torch.minimum(a, b)
+        sums += [both, power(a, exponent), power(b, exponent), valid.expand_as(p)]
+    return torch.stack([x.flatten(2).sum(2) for x in sums], 1)
 
 
 class Region(NamedTuple):
@@ -92,7 +93,10 @@ def region(
     per_image: bool = True,
     group: SyncGroup | None = None,
 ) -> Region:
-    """The sums of prepared arguments; with ``per_image=False`` over the batch, which may be spread over a group."""
+    """The sums of prepared arguments; with ``per_image=False`` over the batch, which may be spread over a group.
+
+    With ``complement`` the classes of 1 - p come first: one channel becomes two.
+    """
     sums = region_sums(
         pred,
         target,
@@ -102,6 +106,8 @@ def region(
         intersection=intersection,
         complement=complement,
     )
+    if complement:
+        sums = torch.cat([sums[:, 4:], sums[:, :4]], 2)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
     both, p, g, pixels = sums.unbind(-2)
@@ -127,21 +133,21 @@ def loss_per_class(
 ) -> Unreduced:
     """Weight the loss of each class, and count in the mean those that the options select.
 
-    A fully ignored image (or batch) is not counted, nor with ``'present'`` a class that it does not hold.
+    A fully ignored image (or batch), whose value is 0, is not counted, nor with ``'present'`` a class that it lacks.
     """
     counted = selected_classes(value.shape[-1], value.device, classes, ignore_index, include_background)
-    if ignore_index is not None:
-        valid = sums.pixels > 0
-        counted = valid if counted is None else counted & valid
     if classes == "present":
         present = sums.target > 0
         counted = present if counted is None else counted & present
-    normalizer = counted
     if class_weight is not None:
-        weight = class_weight.to(value.dtype).expand_as(value)
-        value = value * weight
-        normalizer = weight if counted is None else weight.where(counted, 0)
+        class_weight = class_weight.to(value.dtype).expand_as(value)
+        value = value * class_weight
     if counted is not None:
         value = value.where(counted, 0)
-        normalizer = normalizer.expand_as(value)  # type: ignore[union-attr]  # it is there
+    if ignore_index is not None:
+        valid = sums.pixels > 0
+        counted = valid if counted is None else counted & valid
+    normalizer = class_weight if counted is None else counted.expand_as(value)
+    if class_weight is not None and counted is not None:
+        normalizer = class_weight.where(counted, 0)
     return Unreduced(value, normalizer, already_global=group is not None)

@@ -109,18 +109,18 @@ def selected_classes(
 
     One channel is the foreground: neither ``include_background`` nor ``ignore_index`` excludes it.
     """
-    selected = None
+    selected = set(range(number) if isinstance(classes, str) else classes)
+    if number > 1:
+        selected -= {ignore_index, *(() if include_background else (0,))}
+    if len(selected) == number:
+        return None
+    # by comparisons on the device: a list that is copied to it would make the host wait
+    listed = selected if 2 * len(selected) < number else set(range(number)) - selected
     index = torch.arange(number, device=device)
-    if not isinstance(classes, str):  # by comparisons on the device: a list that is copied to it makes the host wait
-        selected = torch.zeros_like(index, dtype=torch.bool)
-        for one in classes:
-            selected = selected | (index == one)
-    excluded = [] if include_background else [0]
-    if ignore_index is not None and 0 <= ignore_index < number:
-        excluded.append(ignore_index)
-    for one in excluded if number > 1 else ():
-        selected = index != one if selected is None else selected & (index != one)
-    return selected
+    mask = torch.zeros_like(index, dtype=torch.bool)
+    for one in listed:
+        mask = mask | (index == one)
+    return mask if listed is selected else ~mask
 
 
 class Target(NamedTuple):

@@ -13,7 +13,7 @@ from losses_seg._region import Intersection, region_sums
 from losses_seg._targets import Activation, class_mask, ignored_mask, is_labels, masked
 
 
-@kernel(region_sums, passes=2, temporaries=4, large_blocks=True)
+@kernel(region_sums, passes=2, temporaries=2, large_blocks=True)
 class RegionSums:
     """Sums in the first pass, the gradient in the second one; both start from the probabilities, (n,C,s).
 

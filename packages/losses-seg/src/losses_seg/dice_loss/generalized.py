@@ -62,16 +62,21 @@ def generalized_dice_loss(
     Raises:
         InputError: a shape, a dtype or an option that does not fit; a label outside [0,C) that is not ignored.
     """
-    options = {"ignore_index": ignore_index, "activation": activation, "per_image": per_image, "group": group}
-    sums = region(pred, target, **options)
-    classes = selected_classes(pred.shape[1], pred.device, "all", ignore_index, include_background)
-    if pred.shape[1] == 1:  # two channels, 1 - p and p
-        background = region(pred, target, complement=True, **options)
-        sums = Region(*(torch.cat(pair, -1) for pair in zip(background, sums, strict=True)))
-        classes = selected_classes(2, pred.device, "all", None, include_background)
+    one_channel = pred.shape[1] == 1
+    sums = region(
+        pred,
+        target,
+        ignore_index=ignore_index,
+        activation=activation,
+        complement=one_channel,
+        per_image=per_image,
+        group=group,
+    )
+    # of two channels built from one, ignore_index excludes none: there it is a value
+    excluded = None if one_channel else ignore_index
+    classes = selected_classes(sums.target.shape[-1], pred.device, "all", excluded, include_background)
     weight = _class_weight(sums.target, classes, _POWERS[weight_type], absent)
-    total = weight * (sums.pred + sums.target)
-    total = total.sum(-1)
+    total = (weight * (sums.pred + sums.target)).sum(-1)
     numerator = total - 2 * (weight * sums.intersection).sum(-1)  # of 1 - (2 Σ w I + s) / (total + s)
     value = numerator / (total + smooth) if smooth else ratio(numerator, total)
     normalizer = None if ignore_index is None else (sums.pixels > 0).any(-1)
