@@ -85,7 +85,7 @@ def _scaled(job: Job, pred: Tensor, tensors: Sequence[Tensor], kept: Tensor, gra
     if kept.dtype not in HALF and kept.dtype == pred.dtype:
         return kept.mul_(incoming)
     if job.elements or pred.ndim == 0:
-        return (kept * incoming).to(pred.dtype)
+        return torch.mul(kept, incoming, out=kept).to(pred.dtype)
     if kept.dtype != pred.dtype:
         return _narrowed(kept, pred.dtype, incoming, block_size(pred, 1))
     # in float32: a bf16 or fp16 factor would be rounded, or overflow
