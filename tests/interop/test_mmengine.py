@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import pytest
@@ -70,6 +71,81 @@ def test_the_terms_are_summed_once():
     total, log = model.parse_losses(model(x, y, mode="loss"))
     torch.testing.assert_close(total, model.criterion(model.net(x), y))
     assert set(log) == {"loss", "loss_dice", "loss_ce"}
+
+
+class DecodeHead(BaseModel):
+    """As a segmentor of mmseg with its decode head: the losses go under their `loss_name` into a dict."""
+
+    def __init__(self, loss_decode, ignore_index=255):
+        super().__init__()
+        registry = Registry("models")
+        register_mmengine(registry)
+        configs = loss_decode if isinstance(loss_decode, list) else [loss_decode]
+        self.net = pixel_classifier()
+        self.ignore_index = ignore_index
+        self.losses = torch.nn.ModuleList(registry.build(config) for config in configs)
+
+    def forward(self, inputs, labels):
+        logits, losses = self.net(inputs), {}
+        for loss in self.losses:
+            value = loss(logits, labels, weight=None, ignore_index=self.ignore_index)
+            if loss.loss_name not in losses:
+                losses[loss.loss_name] = value
+            else:
+                losses[loss.loss_name] += value
+        losses["acc_seg"] = (logits.argmax(1) == labels).float().mean()
+        return {f"decode.{name}": value for name, value in losses.items()}
+
+
+@pytest.mark.parametrize(
+    ("loss_decode", "names"),
+    [
+        ({"type": "CrossEntropyLoss"}, ["decode.loss_cross_entropy"]),
+        ({"type": "CrossEntropyLoss", "loss_name": "loss_ce"}, ["decode.loss_ce"]),
+        (
+            [{"type": "CrossEntropyLoss"}, {"type": "DiceLoss", "loss_weight": 0.5}, {"type": "DiceLoss"}],
+            ["decode.loss_cross_entropy", "decode.loss_dice"],
+        ),
+        ([{"type": "FocalLoss"}, {"type": "LovaszLoss"}], ["decode.loss_focal", "decode.loss_lovasz"]),
+    ],
+)
+def test_a_decode_head_trains_what_it_logs(loss_decode, names):
+    model, (x, y) = DecodeHead(loss_decode), images()
+    y[:, 0] = 255
+    total, log = model.parse_losses(model(x, y))
+    assert list(log) == ["loss", *names, "decode.acc_seg"]
+    torch.testing.assert_close(total, sum(loss(model.net(x), y, ignore_index=255) for loss in model.losses))
+    total.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.net.parameters())
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_every_loss_has_a_name_that_is_trained(name):
+    cls = LOSSES[name]
+    required = [p for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+    if required:
+        pytest.skip(f"needs {', '.join(p.name for p in required)}")
+    loss = cls()
+    assert loss.loss_name == f"loss_{loss.label}"
+    assert loss.to_config()["loss_name"] is None
+    _, log = BaseModel.parse_losses(None, {loss.loss_name: torch.ones(())})
+    assert log["loss"] == 1
+
+
+def test_a_name_without_loss_is_logged_only_as_in_mmseg_with_a_warning():
+    model, (x, y) = DecodeHead({"type": "CrossEntropyLoss", "loss_name": "cross_entropy"}), images()
+    with pytest.warns(UserWarning, match="Name it 'loss_cross_entropy' to train it"):
+        total, log = model.parse_losses(model(x, y))
+    assert total == 0
+    assert "decode.cross_entropy" in log
+
+
+def test_a_combination_is_one_loss_of_a_head():
+    model, (x, y) = DecodeHead({"type": "CrossEntropyLoss"}), images()
+    model.losses[0] = build_loss([{"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}])
+    total, log = model.parse_losses(model(x, y))
+    assert "decode.loss_combined" in log
+    assert total.requires_grad
 
 
 def test_a_runner_trains(tmp_path):

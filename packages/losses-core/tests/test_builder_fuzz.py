@@ -13,7 +13,16 @@ from .small_losses import SMALL_LOSSES, GapLoss
 
 pytestmark = pytest.mark.usefixtures("losses")
 
-NAMES = [cls.__name__ for cls in SMALL_LOSSES] + ["DiceLoss", "GapLos", "a:GapLoss", "os.system", ""]
+NAMES = [cls.__name__ for cls in SMALL_LOSSES] + [
+    "CombinedLoss",
+    "ScheduledWeighting",
+    "linear",
+    "DiceLoss",
+    "GapLos",
+    "a:GapLoss",
+    "os.system",
+    "",
+]
 KEYS = [
     "type",
     "loss_weight",
@@ -28,6 +37,7 @@ KEYS = [
     "mode",
 ]
 KEYS += ["pred", "target", "a", "train", "a.b", "loss_name", "kind", "class_weight", "sync_dist"]
+KEYS += ["losses", "weighting", "schedules", "name"]
 
 scalars = (
     st.none()
@@ -36,6 +46,7 @@ scalars = (
     | st.floats()
     | st.sampled_from([*NAMES, "mean", "none", "1e-6", "x.y", b"x", object(), GapLoss, int])
     | st.text(max_size=5)
+    | st.sampled_from([10**400, -(2**63), 1e5, "x" * 10_000, "\x1b[31m"])
     | st.builds(GapLoss)
 )
 keys = st.sampled_from(KEYS) | st.text(max_size=3) | st.integers() | st.none() | st.tuples(st.integers())

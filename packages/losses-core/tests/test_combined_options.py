@@ -147,6 +147,7 @@ def test_members_that_ignore_different_labels_by_default_warn_once() -> None:
     text = str(caught[0].message)
     assert "'ce' ignores -100, 'aux.dice' ignores 255" in text
     assert "Give all the same ignore_index" in text
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         criterion(*on_meta())

@@ -62,13 +62,13 @@ def test_a_learned_weight_gets_a_gradient(cls: type[BaseLoss], shape: tuple[int,
     expected = cls()(pred, target)
     for reduction in ("mean", "sum", "none"):
         loss = cls(reduction=reduction)
-        loss.loss_weight = nn.Parameter(torch.full(shape, 0.5, dtype=torch.float64))  # type: ignore[assignment]
+        loss.loss_weight = nn.Parameter(torch.full(shape, 0.5, dtype=torch.float64))
         value = loss(pred, target)
         plain = cls(reduction=reduction)(pred, target)
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, plain * 0.5)
         value.sum().backward()
-        torch.testing.assert_close(loss.loss_weight.grad, plain.sum().detach().double().reshape(shape))  # type: ignore[attr-defined]
+        torch.testing.assert_close(loss.loss_weight.grad, plain.sum().detach().double().reshape(shape))
     optimizer = torch.optim.SGD(trainable_parameters(nn.Linear(1, 1), loss), lr=0.1)
     check_optimizer(optimizer, loss)
     with pytest.raises(ConfigError, match="loss_weight"):
@@ -78,7 +78,7 @@ def test_a_learned_weight_gets_a_gradient(cls: type[BaseLoss], shape: tuple[int,
 
 def test_a_learned_weight_in_a_config_is_the_number_that_it_is(losses: None) -> None:
     loss = GapLoss()
-    loss.loss_weight = nn.Parameter(torch.tensor([0.5]))  # type: ignore[assignment]
+    loss.loss_weight = nn.Parameter(torch.tensor([0.5]))
     assert loss.to_config()["loss_weight"] == 0.5
     assert "loss_weight=0.5" in repr(loss)
     assert build_loss(loss.to_config()).loss_weight == 0.5
@@ -88,7 +88,7 @@ def test_a_learned_weight_in_a_config_is_the_number_that_it_is(losses: None) -> 
 def test_what_is_no_weight() -> None:
     pred, target = batch()
     loss = GapLoss()
-    loss.loss_weight = nn.Parameter(torch.ones(4))  # type: ignore[assignment]
+    loss.loss_weight = nn.Parameter(torch.ones(4))
     with pytest.raises(InputError, match=r"loss_weight: expected one number; got a tensor of shape \(4,\)"):
         loss(pred, target)
     with pytest.raises(TypeError, match=r"GapLoss: loss_weight: .* is assigned to the loss: loss\.loss_weight = "):
@@ -99,7 +99,7 @@ def test_compile_with_a_learned_weight() -> None:
     torch._dynamo.reset()
     pred, target = batch()
     loss = SquareLoss()
-    loss.loss_weight = nn.Parameter(torch.tensor(0.5))  # type: ignore[assignment]
+    loss.loss_weight = nn.Parameter(torch.tensor(0.5))
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (found,) = torch.autograd.grad(compiled(pred, target), [loss.loss_weight])
     torch.testing.assert_close(found, SquareLoss()(pred, target).detach())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from losses_core._routing import Evaluated
 from losses_core._signature import constructor_parameters
 from losses_core.utils.value_checks import values_are_checked
+from losses_core.utils.warn import warn_user
 
 
 def indices_differ(losses: Iterable[nn.Module]) -> bool:
@@ -35,10 +35,9 @@ def warn_of_different_indices(terms: Sequence[Evaluated]) -> bool:
     for group in by_target.values():
         if len({_index_of(term) for term in group}) > 1 and any(map(_is_default, group)):
             listed = ", ".join(f"{term.label!r} ignores {_index_of(term)}" for term in group)
-            warnings.warn(
+            warn_user(
                 f"terms with one target ignore different labels: {listed}. A label that one ignores is out of range "
-                "for the other. Give all the same ignore_index, in the config or at the call; None ignores nothing.",
-                stacklevel=4,
+                "for the other. Give all the same ignore_index, in the config or at the call; None ignores nothing."
             )
             return True
     return False

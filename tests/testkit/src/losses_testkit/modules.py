@@ -16,7 +16,7 @@ import torch
 from losses_core import LOSSES, BaseLoss, InputError, build_loss
 from losses_core.base_loss import OPTIONS
 from losses_testkit.case import Case, to_numpy
-from losses_testkit.runs import call, prepared, run
+from losses_testkit.runs import call, leaves, prepared, run
 
 SECTIONS = ("Use when:", "Args:", "Shape:", "Returns:", "Raises:", "Example:", "References:")
 
@@ -77,6 +77,20 @@ class ModuleContract:
         if type(loss).function is not None:
             with pytest.raises(InputError):  # a tuple may be documented, but not with such an entry
                 call(loss, dataclasses.replace(inputs, pred=(pred, None)))
+
+    def test_a_learned_weight_gets_a_gradient(self, case: Case) -> None:
+        loss, inputs = case.build(), prepared(case.inputs(3), torch.float32)
+        torch.manual_seed(0)
+        value, gradients = run(case.build(), inputs)
+        weight = torch.nn.Parameter(torch.tensor(0.5))
+        loss.loss_weight = weight
+        torch.manual_seed(0)
+        halved = call(loss, inputs)
+        torch.testing.assert_close(halved.detach(), 0.5 * value)
+        found = torch.autograd.grad(halved.sum(), [weight, *leaves(inputs.pred)])
+        torch.testing.assert_close(found[0], value.sum())
+        for gradient, wanted in zip(found[1:], gradients, strict=True):
+            torch.testing.assert_close(gradient, 0.5 * wanted)
 
     def test_nothing_is_ignored_at_a_call(self, case: Case) -> None:
         if "ignore_index" not in type(case.build()).call_keywords() or "ignore_index" in case.options:
