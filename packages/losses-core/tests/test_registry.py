@@ -266,7 +266,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join(60)
-assert not errors, errors
+assert not errors, errors[0]
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
 
