@@ -8,7 +8,7 @@ read values to do less, or without reading any.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ _CANDIDATES = 1 << 24  # elements of the largest intermediate where nothing is r
 def boundary_distance(
     regions: Sequence[Tensor],
     classes: int,
-    valid: Tensor | None,
+    ignored: Tensor | None,
     steps: Sequence[float],
     exponent: float,
     dtype: torch.dtype,
@@ -39,30 +39,34 @@ def boundary_distance(
     sides = 2 * len(regions)
     images = max(1, limit // (pixels * classes * sides))
     channels = max(1, min(classes, limit // (pixels * sides)))
-    together = sides if pixels * sides <= limit else 1
+    together = pixels * sides <= limit
     for n in range(0, size, images):
         for c in range(0, classes, channels):
             out = total[n : n + images, c : c + channels]
-            inside = [_inside(region[n : n + images], c, out) for region in regions]
-            keep = None if valid is None else valid[n : n + images].expand(-1, classes, *spatial)[:, c : c + channels]
-            sources = [side if keep is None else side & keep for one in inside for side in (one, ~one)]
-            for k in range(0, sides, together):
-                group = torch.stack(sources[k : k + together])
-                squared = transform(group.flatten(0, 2), steps, dtype).view(group.shape)
-                squared.nan_to_num_(posinf=0)  # no boundary
-                out.add_((squared if exponent == 2 else squared.pow_(exponent / 2)).sum(0))
+            keep = None
+            if ignored is not None:
+                keep = ~ignored[n : n + images].expand(-1, classes, *spatial)[:, c : c + channels]
+            sources = _sources([region[n : n + images] for region in regions], c, keep, out)
+            for group in [torch.stack(list(sources))] if together else (one.unsqueeze(0) for one in sources):
+                power = transform(group.flatten(0, 2), steps, dtype).view(group.shape).nan_to_num_(posinf=0)
+                if exponent != 2:
+                    power.pow_(exponent / 2)
+                out.add_(power.sum(0) if together else power.squeeze(0))
+                del power  # not alive beside the next one
             if keep is not None:
                 out.mul_(keep)
     return total
 
 
-def _inside(region: Tensor, first: int, out: Tensor) -> Tensor:
-    """The masks of the classes of ``out``, from a mask of each class or from labels."""
+def _sources(regions: Sequence[Tensor], first: int, keep: Tensor | None, out: Tensor) -> Iterator[Tensor]:
+    """The mask of each region and its complement, of the classes of ``out``: distances to both add up to the wanted one."""
     count = out.shape[1]
-    if region.ndim == out.ndim:
-        return region[:, first : first + count]
-    index = torch.arange(first, first + count, dtype=region.dtype, device=region.device)
-    return region.unsqueeze(1) == index.view(-1, *(1 for _ in out.shape[2:]))
+    index = torch.arange(first, first + count, device=out.device).view(-1, *(1 for _ in out.shape[2:]))
+    for region in regions:
+        labels = region.ndim < out.ndim
+        inside = region.unsqueeze(1) == index if labels else region[:, first : first + count]
+        yield inside if keep is None else inside & keep
+        yield ~inside if keep is None else ~inside & keep
 
 
 def squared_distance_by_loops(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
@@ -86,7 +90,10 @@ def _squared_distance(
     scale = steps[0] if min(steps) == max(steps) else 1.0
     steps = [step / scale for step in steps]
     whole = max(steps) == min(steps)
-    f = _along_lines(source, steps[-1], dtype)
+    f = torch.empty(source.shape, dtype=dtype, device=source.device)
+    lines = max(1, _PART // shape[-1])
+    for part, out in zip(source.reshape(-1, shape[-1]).split(lines), f.view(-1, shape[-1]).split(lines), strict=True):
+        _along_lines(part, steps[-1], out)
     before, after = [size, *shape[:-1]], shape[-1]
     while len(before) > 1:
         length = before.pop()
@@ -96,7 +103,7 @@ def _squared_distance(
     return f if scale == 1 else f.mul_(scale**2)
 
 
-def _along_lines(source: Tensor, step: float, dtype: torch.dtype) -> Tensor:
+def _along_lines(source: Tensor, step: float, out: Tensor) -> None:
     """Squared distance along the last axis alone; inf in a line without a source."""
     length = source.shape[-1]
     whole = torch.int16 if length < 1 << 13 else torch.int32
@@ -106,23 +113,20 @@ def _along_lines(source: Tensor, step: float, dtype: torch.dtype) -> Tensor:
     previous = (source * (position + nowhere)).sub_(nowhere).cummax(-1).values
     following = (source * (nowhere - position)).sub_(nowhere).flip(-1).cummax(-1).values.flip(-1)
     gap = torch.minimum(position - previous, following.add_(position).neg_())
-    f = gap.to(dtype).mul_(step)
-    none = torch.zeros_like(f[..., :1]).masked_fill_(gap[..., :1] >= length, torch.inf)
-    return torch.addcmul(none, f, f)
+    out.copy_(gap).mul_(step).square_()
+    out.add_(torch.zeros_like(out[:, :1]).masked_fill_(gap[:, :1] >= length, torch.inf))
 
 
 def _next_axis_without_sync(f: Tensor, weight: float, whole: bool) -> Tensor:
-    """min over j of f[:,j] + weight (x-j)², along axis 1 of (B,L,R), some lines at a time."""
+    """min over j of f[:,j] + weight (x-j)², along axis 1 of (B,L,R), in place, some lines at a time."""
     size, length, columns = f.shape
-    line = length * (_coarse(length)[1] + 1)
-    lines = size * columns
+    lines, line = size * columns, length * (_coarse(length)[1] + 1)
     if lines * line > 4 * _CANDIDATES:
         lines = max(1, _CANDIDATES // line)
-    parts = [
-        torch.cat([_envelope(c, weight) for c in b.split(min(lines, columns), 2)], 2)
-        for b in f.split(max(1, lines // columns))
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    for rows in f.split(max(1, lines // columns)):
+        for part in rows.split(min(lines, columns), 2):
+            part.copy_(_envelope(part, weight))
+    return f
 
 
 def _coarse(length: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ def pixel_cross_entropy(
 
     Args:
         pred: logits (N,C,*S).
-        target: labels (N,*S), all in [0,C), or probabilities (N,C,*S).
+        target: labels (N,*S), or probabilities (N,C,*S).
         class_weight: (C,), for probabilities.
         ignored: bool (N,*S); None: nothing is ignored.
     """
@@ -24,7 +24,8 @@ def pixel_cross_entropy(
         pred = pred.masked_fill(ignored.unsqueeze(1), 0)
     log_p = torch.log_softmax(pred, 1)
     if target.ndim < pred.ndim:
-        loss = -log_p.gather(1, target.long().unsqueeze(1)).squeeze(1)
+        labels = target if ignored is None else target.masked_fill(ignored, 0)
+        loss = -log_p.gather(1, labels.long().unsqueeze(1)).squeeze(1)
     else:
         terms = -(target * log_p).masked_fill(target == 0, 0)  # 0 · log 0 is 0
         loss = (terms if class_weight is None else terms * per_channel(class_weight, terms)).sum(1)

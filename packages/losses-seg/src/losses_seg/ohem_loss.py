@@ -15,16 +15,13 @@ from losses_core.utils import checks
 from losses_core.utils.value_checks import check_probabilities
 from losses_core.utils.weight_reduce import Reduction
 from losses_seg._mining import check_rule, hard_limit
-from losses_seg._pixels import (
-    pixel_binary_cross_entropy,
-    pixel_cross_entropy,
-)
+from losses_seg._pixels import pixel_binary_cross_entropy, pixel_cross_entropy
 from losses_seg._sync import SyncGroup
 from losses_seg._targets import ignored_mask, is_labels, masked, prepare_target
 
 
 def _prepare_classes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Labels (N,*S), 0 where ignored, or probabilities (N,C,*S); ``ignored`` says what is ignored."""
+    """Labels (N,*S), or probabilities (N,C,*S); ``ignored`` says what is ignored."""
     check_rule(options["thresh"], options["min_kept"])
     checks.floating(checks.tensor("pred", pred))
     if pred.ndim < 2 or pred.shape[1] < 2:
@@ -44,8 +41,6 @@ def _prepare_classes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Te
         target, ignored = target.squeeze(-1), None if ignored is None else ignored.squeeze(-1)
     if options["ignored"] is not None:
         ignored = options["ignored"] if ignored is None else ignored | options["ignored"]
-    if is_labels(pred, target):
-        target = masked(target, ignored)
     return pred, target, {**options, "ignored": ignored}
 
 
@@ -84,7 +79,7 @@ def ohem_cross_entropy_loss(
     hard = loss >= hard_limit(loss, thresh, min_kept, group)
     if class_weight is None or soft_weight is not None:
         return Unreduced(value * hard, hard)
-    share = class_weight[target.long()] * hard
+    share = class_weight[masked(target, ignored).long()] * hard
     return Unreduced(value * share, share)
 
 

@@ -49,7 +49,7 @@ def _margin(theta0: int, theta: int) -> int:
 
 def _slabs(x: Tensor, *, theta0: int, theta: int, **_: Any) -> list[tuple[int, int]]:
     rows = block_size(x) // max(1, math.prod(x.shape[3:]))
-    return ranges(x.shape[2], max(rows, 4 * _margin(theta0, theta)))
+    return ranges(x.shape[2], max(rows, 3 * _margin(theta0, theta)))
 
 
 class _Slab:
@@ -115,7 +115,7 @@ class _Slab:
         line.add_(window_max_grad(pred, self.theta, true.mul_(near_pred)))
         line = self.masked(line, classes)
         # the contour is max(rest) - rest, with rest = 1 - p
-        return self.masked(line.sub_(window_max_grad(rest, self.theta0, line)), classes)
+        return self.masked(line.sub_(window_max_grad(rest, self.theta0, line.clone())), classes)
 
     def contour(self, mask: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
         """The complement of a mask, and its contour; both 0 where ignored."""

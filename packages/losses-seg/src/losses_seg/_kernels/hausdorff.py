@@ -10,7 +10,7 @@ from losses_seg._targets import Activation
 from losses_seg.boundary_loss.hausdorff import weighted_squared_error
 
 
-@kernel(weighted_squared_error, passes=2)
+@kernel(weighted_squared_error, passes=2, temporaries=6)
 class WeightedSquaredError:
     """Sums of one block; its backward computes the probabilities anew."""
 

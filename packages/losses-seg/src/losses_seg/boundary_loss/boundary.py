@@ -3,45 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
-from losses_core.utils import checks, host
-from losses_core.utils.autograd import Function
-from losses_core.utils.precision import full_precision
+from losses_core.kernels import definition
+from losses_core.utils import checks
+from losses_core.utils.precision import upcast
 from losses_seg._activation import probabilities
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
     Classes,
-    Target,
     check_classes,
-    has_pixels,
-    held,
-    hide,
+    check_ids,
+    class_mask,
+    ignored_mask,
     image_weight,
-    included,
-    is_class,
-    over,
-    ratio,
-    read_target,
-    safe_labels,
+    is_labels,
+    masked,
+    prepare_target,
+    selected_classes,
 )
-from losses_seg._window import window_max, window_max_slope
 
 
-@full_precision
+@definition(layout="batch", cast=False)
+def contour_sums(
+    pred: Tensor, target: Tensor, *, theta0: int, theta: int, ignore_index: int | None, activation: Activation
+) -> Tensor:
+    """Lengths of the contours of each image and class, and how much of each lies near the other.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: as `prepare_target` returns it.
+        theta0: side of the window that finds contours.
+        theta: side of the window within which contours agree.
+        ignore_index: as `prepare_target` returns it.
+        activation: ``'softmax'``, ``'sigmoid'`` or ``'none'``.
+
+    Returns:
+        (N,4,C): Σ b_p b_g^ext, Σ b_p, Σ b_g b_p^ext, Σ b_g.
+    """
+    ignored = ignored_mask(pred, target, ignore_index, activation)
+    p = probabilities(upcast(pred), ignored, activation)
+    g = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target
+
+    def contour(mask: Tensor) -> Tensor:
+        rest = masked(1 - mask, ignored)
+        return masked(max_pool(rest, theta0) - rest, ignored)
+
+    b_pred, b_true = contour(p), contour(g.to(p.dtype))
+    maps = (b_pred * max_pool(b_true, theta), b_pred, b_true * max_pool(b_pred, theta), b_true)
+    return torch.stack([x.flatten(2).sum(2) for x in maps], 1)
+
+
+def max_pool(x: Tensor, size: int) -> Tensor:
+    """Maximum over the window of odd ``size`` around each pixel of (N,C,*S)."""
+    if x.ndim > 5:  # the first spatial axis alone, then the others
+        lines = F.max_pool1d(x.movedim(2, -1).flatten(1, -2), size, 1, size // 2)
+        x = lines.view_as(x.movedim(2, -1)).movedim(-1, 1)
+        return max_pool(x.flatten(0, 1), size).view_as(x).movedim(1, 2)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[x.ndim - 3]
+    return pool(x, size, 1, size // 2)
+
+
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """A target as `prepare_target` returns it."""
+    for name in ("theta0", "theta"):
+        if options[name] % 2 == 0 or options[name] < 3:
+            raise InputError(f"{name}: expected an odd integer >= 3; got {options[name]}.")
+    checks.floating(checks.tensor("pred", pred))
+    target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])
+    check_ids(pred, options["classes"])
+    return pred, target, {**options, "ignore_index": ignore_index, "activation": activation}
+
+
+@definition(layout="batch", prepare=_prepare, cast=False)
 def boundary_loss(
     pred: Tensor,
     target: Tensor,
     *,
     theta0: int = 3,
     theta: int = 5,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     classes: Classes = "present",
     activation: Activation = "auto",
 ) -> Unreduced:
@@ -50,97 +98,33 @@ def boundary_loss(
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S).
-        theta0: side of the window that finds boundaries, odd.
+        theta0: side of the window that finds contours, odd.
         theta: side of the tolerance window, odd, ≥ ``theta0``.
-        ignore_index: label whose pixels are no part of any boundary.
+        ignore_index: label whose pixels are no part of any contour; None: nothing is ignored.
         classes: ``'present'``, ``'all'`` or a list of ids.
         activation: ``'auto'``, ``'softmax'``, ``'sigmoid'`` or ``'none'``.
 
     Returns:
         The loss (N,C), 0 where not counted; as normalizer, whether it is counted.
     """
-    for name, side in (("theta0", theta0), ("theta", theta)):
-        if side % 2 == 0 or side < 3:
-            raise InputError(f"{name}: expected an odd integer >= 3; got {side}.")
-    goal = read_target(pred, target, ignore_index, activation)
-    p = probabilities(pred, goal.ignored, activation)
-    hit_pred, length_pred, hit_true, length_true = _Overlap.apply(p, *goal, theta0, theta)
-    precision, recall = ratio(hit_pred, length_pred), ratio(hit_true, length_true)
-    value = 1 - ratio(2 * precision * recall, precision + recall)
-    counted = has_pixels(goal) & included(pred, classes, ignore_index)
+    sums = contour_sums(
+        pred, target, theta0=theta0, theta=theta, ignore_index=ignore_index, activation=activation
+    )
+    near_true, length_pred, near_pred, length_true = sums.unbind(1)
+    # 2 P R / (P + R) with P = near_true / length_pred, R = near_pred / length_true; all is 0 where one of them is
+    both = near_true * length_true + near_pred * length_pred
+    value = 1 - 2 * near_true * near_pred / both.masked_fill(both == 0, 1)
+    counted = selected_classes(pred.shape[1], pred.device, classes, ignore_index)
+    found = None
     if classes != "all":
-        counted = counted & (length_true > 0)
-    return Unreduced(value.where(counted, 0), counted)
-
-
-def true_boundary(goal: Target, classes: int, theta0: int, dtype: torch.dtype) -> Tensor:
-    """maxpool(1-g) - (1-g) of each class (N,C,*S), 0 where ignored; of indices without encoding them first."""
-    if not goal.index:
-        rest = hide(1 - goal.values.to(dtype), goal.ignored)
-        return hide(window_max(rest, theta0) - rest, goal.ignored)
-    # a pixel is on the boundary of its class where its window holds another label
-    labels = goal.values.unsqueeze(1).to(dtype)
-    highest = window_max(hide(labels, goal.ignored, -torch.inf), theta0)
-    lowest = -window_max(hide(-labels, goal.ignored, -torch.inf), theta0)
-    edge = hide((highest != lowest).to(dtype), goal.ignored)
-    if torch.compiler.is_compiling():
-        return torch.where(is_class(goal.values, classes), edge, 0)
-    boundary = edge.new_zeros(edge.shape[0], classes, *edge.shape[2:])
-    return boundary.scatter_(1, safe_labels(goal.values, goal.ignore_index), edge)
-
-
-class _Boundaries(NamedTuple):
-    """Of the truth: boundary and tolerance zone. Of the prediction: 1 - p, boundary. All (N,C,*S)."""
-
-    true: Tensor
-    zone: Tensor
-    rest: Tensor
-    pred: Tensor
-
-
-@torch.no_grad()
-def _boundaries(p: Tensor, goal: Target, theta0: int, theta: int) -> _Boundaries:
-    true = true_boundary(goal, p.shape[1], theta0, p.dtype)
-    # 0 at ignored pixels, where p is 0: no neighbour has a boundary because of them
-    rest = 1 - p
-    if goal.ignored is not None:
-        rest -= goal.ignored.to(p.dtype)
-    pred = window_max(rest, theta0) - rest
-    if goal.ignored is not None:
-        pred = host.zero_where_(pred, goal.ignored)
-    return _Boundaries(true, window_max(true, theta), rest, pred)
-
-
-class _Overlap(Function):
-    """How much of each boundary lies in the zone of the other, and their lengths; keeps p and the target."""
-
-    @staticmethod
-    def forward(p: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        *goal, theta0, theta = given
-        b = _boundaries(p, Target(*goal), theta0, theta)
-        sums = (b.pred * b.zone, b.pred, b.true * window_max(b.pred, theta), b.true)
-        hit_pred, length_pred, hit_true, length_true = (x.flatten(2).sum(2) for x in sums)
-        return hit_pred, length_pred, hit_true, length_true
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        p, values, ctx.index, ignored, ctx.ignore_index, ctx.theta0, ctx.theta = inputs
-        # with indices it is found anew
-        ctx.save_for_backward(p, values, None if ctx.index else ignored)
-        ctx.mark_non_differentiable(output[3])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        p, values, ignored = ctx.saved_tensors
-        if ctx.index:
-            whole = held(values, ctx.ignore_index)
-            ignored = None if whole is None else whole.unsqueeze(1)
-        b = _boundaries(p, Target(values, ctx.index, ignored, ctx.ignore_index), ctx.theta0, ctx.theta)
-        hit_pred, length_pred, hit_true = (over(g, p) for g in grads[:3])
-        slope = hit_pred * b.zone + length_pred + window_max_slope(b.pred, ctx.theta, hit_true * b.true)
-        slope = hide(slope, ignored)
-        # boundary = max(rest) - rest, rest = 1 - p
-        return slope - window_max_slope(b.rest, ctx.theta0, slope), *(None for _ in range(6))
+        found = length_true > 0
+    elif ignore_index is not None:
+        ignored = ignored_mask(pred, target, ignore_index, activation)
+        found = None if ignored is None else ~ignored.flatten(2).all(2)
+    if counted is None and found is None:
+        return Unreduced(value)
+    counted = found if counted is None else counted if found is None else counted & found
+    return Unreduced(value.where(counted, 0), counted.expand_as(value))
 
 
 class BoundaryLoss(BaseLoss):
@@ -159,10 +143,11 @@ class BoundaryLoss(BaseLoss):
     Args:
         theta0: side in pixels of the window that finds boundaries, odd, ≥ 3. Default: 3.
         theta: side in pixels of the window within which boundaries agree, odd, ≥ ``theta0``. Default: 5.
-        ignore_index: label whose pixels are no part of any boundary and get no gradient; in [0,C) it takes that class
-            out too. Default: 255. May also be given per call.
-        classes: ``'present'``; ``'all'``, where a class without a true boundary costs 1, as in the original; or a list
-            of ids. But for ``'all'``, a class without a true boundary in the image is left out. Default: ``'present'``.
+        ignore_index: label whose pixels are no part of any boundary and get no gradient; in [0,C) it excludes that
+            class too. Default: 255. May also be given per call, also as None: nothing is ignored.
+        classes: ``'present'``; ``'all'``, where the loss of a class without a true boundary is 1, as in the original;
+            or a list of ids. Except with ``'all'``, a class without a true boundary in the image is excluded. Default:
+            ``'present'``.
         activation: ``'auto'`` (softmax for several channels, sigmoid for one), ``'softmax'``, ``'sigmoid'``, or
             ``'none'`` for a pred that holds probabilities. Default: ``'auto'``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
@@ -177,9 +162,9 @@ class BoundaryLoss(BaseLoss):
         0-d for ``mean`` (over the counted pairs of image and class) and ``sum``, (N,C) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit.
+        InputError: a shape or a dtype that does not fit; on the CPU, a label outside [0,C) that is not
+            ``ignore_index``.
         ConfigError: an even window, one below 3, ``theta`` below ``theta0``.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -193,11 +178,12 @@ class BoundaryLoss(BaseLoss):
         1905.07852.
 
     Notes:
-        theta is the side of a window, not a decay. The well-known implementation counts a class that is absent from an
-        image as a cost of 1. Gradients of equal maxima in a window are shared.
+        theta is the side of a window, not a decay. The well-known implementation gives a class that is absent from an
+        image a loss of 1. Of equal maxima in a window the first gets the gradient, as in torch's ``max_pool``.
     """
 
     example = examples.PIXELS.probabilities_if("activation", "none")
+    function = boundary_loss
 
     def __init__(
         self,
@@ -222,14 +208,3 @@ class BoundaryLoss(BaseLoss):
 
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return image_weight(weight, pred, per_image=True)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        return boundary_loss(
-            pred,
-            target,
-            theta0=self.theta0,
-            theta=self.theta,
-            ignore_index=ignore_index,
-            classes=self.classes,
-            activation=self.activation,
-        )

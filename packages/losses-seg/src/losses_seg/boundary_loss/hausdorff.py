@@ -124,11 +124,11 @@ def _predicted_region(pred: Tensor, ignored: Tensor | None, pred_mask: PredMask,
     if pred_mask == "threshold" or pred.shape[1] == 1:
         if activation != "softmax":
             return pred > (0.5 if activation == "none" else 0)
-        labels = pred.argmax(1)  # no other class can have a probability above a half
+        labels = pred.argmax(1).to(torch.int16)  # no other class can have a probability above a half
         return labels.masked_fill(pixel_cross_entropy(pred.detach(), labels) >= math.log(2), -1)
     if ignored is not None and ignored.shape[1] > 1:
         pred = pred.masked_fill(ignored, -torch.inf)  # single channels of a pixel
-    return pred.argmax(1)
+    return pred.argmax(1).to(torch.int16)
 
 
 def _distances(
@@ -141,11 +141,10 @@ def _distances(
 ) -> Tensor:
     """Σ d^α, (N,C,*S), 0 where ignored."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    valid = None if ignored is None else ~ignored
     given = None if target_dist is None else masked(target_dist.detach().to(dtype).pow(alpha), ignored)
     if not regions:
         return given  # type: ignore[return-value]  # there is one of the two
-    found = _ops.boundary_distance(regions, pred.shape[1], valid, steps, alpha, dtype)
+    found = _ops.boundary_distance(regions, pred.shape[1], ignored, steps, alpha, dtype)
     return found if given is None else found + given
 
 
