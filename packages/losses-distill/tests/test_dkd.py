@@ -198,7 +198,8 @@ def test_labels_outside_the_classes_are_an_error():
     student, teacher = pair(4, 6)
     for wrong in (6, -1):
         labels = torch.tensor([0, -100, wrong, 2])
-        with pytest.raises(InputError, match=rf"DKDLoss: expected labels with class indices in \[0, 6\).*got {wrong} at \[2\]"):
+        message = rf"DKDLoss: expected labels with class indices in \[0, 6\).*got {wrong} at \[2\]"
+        with pytest.raises(InputError, match=message):
             DKDLoss()(student, teacher, labels=labels)
         DKDLoss(ignore_index=wrong)(student, teacher, labels=labels.clamp(min=min(wrong, 0)))
 

@@ -297,7 +297,14 @@ def test_logits_without_classes_are_an_error(shape, class_dim):
         KnowledgeDistillationLoss(class_dim=class_dim)(torch.zeros(shape), torch.zeros(shape), weight=torch.ones(4))
 
 
-LAYOUTS = [((5, 6), None), ((3, 6, 4, 5), None), ((3, 7, 6), -1), ((4, 5, 3), 1), ((3, 4, 5, 6), -1), ((2, 3, 2, 2, 3), 2)]
+LAYOUTS = [
+    ((5, 6), None),
+    ((3, 6, 4, 5), None),
+    ((3, 7, 6), -1),
+    ((4, 5, 3), 1),
+    ((3, 4, 5, 6), -1),
+    ((2, 3, 2, 2, 3), 2),
+]
 OPTIONS = [{}, REVERSE, {"logit_standardize": True}, {**REVERSE, "logit_standardize": True, "temperature": 0.5}]
 
 

@@ -24,11 +24,6 @@ def prepare_teacher(target: Any, *, detach: bool = True) -> Tensor:
     return teacher
 
 
-def teacher_of(target: Any, pred: Tensor, *, detach: bool = True) -> Tensor:
-    """`prepare_teacher` in the dtype of ``pred``."""
-    return prepare_teacher(target, detach=detach).to(pred.dtype)
-
-
 def class_axis(logits: Tensor, class_dim: int | None) -> int:
     """The axis of the classes, counted from the front; never 0, which is the batch."""
     shape = tuple(logits.shape)
@@ -118,4 +113,3 @@ def refuse_weight() -> NoReturn:
     raise InputError(
         "takes no sample weight: it relates the samples of a batch; leave samples out of the batch instead."
     )
-

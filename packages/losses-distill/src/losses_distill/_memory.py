@@ -102,11 +102,10 @@ class NegativeQueue(_Memory):
         same = None if own_idx is None else own_idx.unsqueeze(1) == self.index
         slots = torch.arange(self.index.shape[0], device=student.device)
         bias = student.new_zeros(slots.shape).masked_fill_(slots >= self.fill, torch.finfo(student.dtype).min)
-        stored = (
-            self.logsumexp(select(x, anchors), keys.to(x.dtype), bias, same, temperature)
-            for x, keys in ((student, self.teacher), (teacher, self.student))
-        )
-        value = contrast_pairs(student, teacher, same_image(sample_idx), temperature, tuple(stored), anchors)
+        of_student = self.logsumexp(select(student, anchors), self.teacher.to(student.dtype), bias, same, temperature)
+        of_teacher = self.logsumexp(select(teacher, anchors), self.student.to(student.dtype), bias, same, temperature)
+        stored = of_student, of_teacher
+        value = contrast_pairs(student, teacher, same_image(sample_idx), temperature, stored, anchors)
         if self.training:
             self.push(student.detach(), teacher.detach(), sample_idx)
         return value
@@ -121,21 +120,20 @@ class NegativeQueue(_Memory):
     @torch.no_grad()
     def push(self, student: Tensor, teacher: Tensor, sample_idx: Tensor | None) -> None:
         """Queue the rows that are finite, in place of the oldest."""
-        size = self.index.shape[0]
+        size, batch = self.index.shape[0], student.shape[0]
         # a trainer skips a step that overflowed; its rows, of length 1 or NaN, must not be stored either
-        valid = (student * teacher).sum(1).isnan().logical_not_()
-        if student.shape[0] > size:
-            last = valid.int().argsort(stable=True)[-size:]
-            student, teacher, valid = student[last], teacher[last], valid[last]
-            sample_idx = None if sample_idx is None else sample_idx[last]
-        # the others follow the valid rows, at slots whose rows stay
+        check = (student * teacher).sum(1)
+        valid = check == check
         rank, number = valid.cumsum(0), valid.sum()
-        order = torch.arange(valid.shape[0], device=valid.device)
-        position = (self.pointer + torch.where(valid, rank - 1, number + order - rank)) % size
+        # the last valid rows, by their rank from 1 on; ranks below stand for slots before the pointer, which stay
+        wanted = torch.arange(1 - batch, 1, device=rank.device)[-size:] + number
+        source = torch.searchsorted(rank, wanted.clamp(min=1)).clamp_(max=batch - 1)
+        stored, position = wanted > 0, (wanted + (self.pointer - 1)) % size
         for rows, new in ((self.student, student), (self.teacher, teacher)):
-            rows.index_copy_(0, position, torch.where(valid.unsqueeze(1), new.to(rows.dtype), rows[position]))
-        index = torch.full_like(position, -1) if sample_idx is None else sample_idx
-        self.index.index_copy_(0, position, torch.where(valid, index, self.index[position]))
+            moved = torch.where(stored.unsqueeze(1), new[source].to(rows.dtype), rows[position])
+            rows.index_copy_(0, position, moved)
+        index = torch.full_like(position, -1) if sample_idx is None else sample_idx[source]
+        self.index.index_copy_(0, position, torch.where(stored, index, self.index[position]))
         self.pointer.add_(number).remainder_(size)
         self.fill.add_(number).clamp_(max=size)
 
@@ -188,9 +186,9 @@ class MemoryBank(_Memory):
 
     def contrast(self, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
         """The loss of each anchor, and log Z of this batch."""
-        *plain, group = arguments
         if not self.training:
-            return noise_contrast(x, *plain, group)[:2]
+            return noise_contrast(x, *arguments)[:2]
+        *plain, group = arguments
         value, log_z, _ = _ops.noise_contrast(x, *plain, None if group is None else group_name(group.handle))
         return value, log_z
 

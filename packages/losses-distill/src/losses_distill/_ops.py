@@ -72,9 +72,7 @@ def _(x: Tensor, *_: Any) -> _Results:
     return x.new_empty(x.shape[:1]), x.new_empty(()), torch.empty_like(x)
 
 
-@torch.library.custom_op(
-    "losses_distill::first_order", mutates_args=(), schema="(Tensor gradient, Tensor x) -> Tensor"
-)
+@torch.library.custom_op("losses_distill::first_order", mutates_args=(), schema="(Tensor gradient, Tensor x) -> Tensor")
 def first_order(gradient: Tensor, x: Tensor) -> Tensor:
     """A gradient with respect to x that is known as numbers alone: its own derivative is an error."""
     return gradient.clone()

@@ -13,7 +13,7 @@ def unit(x: Tensor) -> Tensor:
 
 def lengths(x: Tensor) -> Tensor:
     """(N,1) lengths of rows; inf for those no longer than 1e-12, NaN for those with a NaN."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return norm.masked_fill(norm <= 1e-12, torch.inf)
 
 

@@ -27,6 +27,11 @@ def select(rows: Tensor, anchors: Tensor | None) -> Tensor:
     return rows if anchors is None else rows.index_select(0, anchors)
 
 
+def anchor_number(pred: Tensor, anchors: Tensor | None) -> int:
+    """The number of rows whose loss is computed."""
+    return pred.shape[0] if anchors is None else anchors.shape[0]
+
+
 class RelationLoss(BaseLoss):
     """Gather the rows of all ranks, and let a weight apply to anchors alone."""
 

@@ -23,6 +23,8 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
         return function(inputs)
     if isinstance(inputs, list | tuple):
         mapped = [map_tensors(function, item) for item in inputs]
+        if hasattr(inputs, "_fields"):  # a named tuple
+            return type(inputs)(*mapped)
         return tuple(mapped) if isinstance(inputs, tuple) else mapped
     if isinstance(inputs, dict):
         return {key: map_tensors(function, item) for key, item in inputs.items()}

@@ -77,7 +77,7 @@ def _masked(
     value: Tensor, grad: Tensor, *, labels: Tensor | None, ignore_index: int | None, needs_grad: bool, **_: Any
 ) -> _Result:
     """Make loss and gradient of ignored positions 0."""
-    if labels is not None:
+    if labels is not None and ignore_index is not None:
         ignored = labels == ignore_index
         value, grad = value.masked_fill_(ignored, 0), grad.masked_fill_(ignored.unsqueeze(1), 0)
     return value, grad if needs_grad else None

@@ -50,10 +50,7 @@ def rkd_distance(
         return value, None
     grad = (student - teacher).clamp_(-1, 1)
     grad = grad.sub_((grad * student).sum().div_(pairs))  # the mean depends on all distances
-    if squared:
-        grad = grad.div_(mean[0])
-    else:
-        grad = grad.div_((student * (2 * mean[0].square())))
+    grad = grad.div_(mean[0] if squared else student * (2 * mean[0].square()))
     grad = distances_backward(grad.masked_fill_(zero[0], 0), x)
     return value, grad if length is None else unit_backward(grad, x, length)
 

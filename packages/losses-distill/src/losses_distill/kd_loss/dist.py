@@ -59,8 +59,8 @@ def dist_loss(
     # the loss of all ranks is no sum of theirs, but follows from sums: of rows, then of columns about the common mean
     numbers = torch.stack([rows, row_number.to(p.dtype), torch.full_like(rows, samples)])
     sums = _all_ranks(torch.cat([p.sum(0), q.sum(0), numbers]), group)
-    rows, row_number, samples = sums[-3:].unbind()
-    mean_p, mean_q = (sums[:-3] / samples.clamp(min=1)).split(classes)
+    rows, row_number, number = sums[-3:].unbind()
+    mean_p, mean_q = (sums[:-3] / number.clamp(min=1)).split(classes)
     moments = _all_ranks(_moments(p - mean_p, q - mean_q, 0), group)
     columns, column_number = _decorrelation(moments, smallest)
     value = beta * rows / row_number.clamp(min=1) + gamma * columns / column_number.clamp(min=1)

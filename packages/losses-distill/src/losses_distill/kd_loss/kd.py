@@ -64,7 +64,7 @@ def kd_loss(
     Returns:
         Unreduced: value, of the shape of ``pred`` without its class axis, and normalizer, 0 where ignored.
     """
-    if labels is not None:
+    if labels is not None and ignore_index is not None:
         ignored = (labels == ignore_index).unsqueeze(1)
         pred, target = pred.masked_fill(ignored, 0), target.masked_fill(ignored, 0)
     if logit_standardize:

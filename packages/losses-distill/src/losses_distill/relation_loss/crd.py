@@ -36,11 +36,7 @@ def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor,
     return student, teacher, options
 
 
-def _samples(pred: Tensor, target: Tensor, **_: Any) -> int:
-    return pred.shape[0]
-
-
-@definition(layout="whole", prepare=_prepare, denominator=_samples)
+@definition(layout="whole", prepare=_prepare)
 def crd_loss(
     pred: Tensor,
     target: Tensor,

@@ -11,15 +11,15 @@ from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_distill._inputs import prepare_rows
 from losses_distill._pairwise import unit
-from losses_distill._relation import RelationLoss, select
+from losses_distill._relation import RelationLoss, anchor_number, select
 
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     return *prepare_rows(pred, target), options
 
 
-def _pairs(pred: Tensor, target: Tensor, **_: Any) -> int:
-    return pred.shape[0] ** 2
+def _pairs(pred: Tensor, target: Tensor, *, anchors: Tensor | None, **_: Any) -> int:
+    return anchor_number(pred, anchors) * pred.shape[0]
 
 
 @definition(layout="whole", prepare=_prepare, denominator=_pairs)

@@ -14,15 +14,15 @@ from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_distill._inputs import prepare_rows
 from losses_distill._pairwise import squared_distances, unit
-from losses_distill._relation import RelationLoss, select
+from losses_distill._relation import RelationLoss, anchor_number, select
 
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     return *prepare_rows(pred, target), options
 
 
-def _pairs(pred: Tensor, target: Tensor, **_: Any) -> int:
-    return pred.shape[0] ** 2
+def _pairs(pred: Tensor, target: Tensor, *, anchors: Tensor | None, **_: Any) -> int:
+    return anchor_number(pred, anchors) * pred.shape[0]
 
 
 @definition(layout="whole", prepare=_prepare, denominator=_pairs)
@@ -60,7 +60,8 @@ def _scaled_distances(x: Tensor, eps: float, squared: bool, l2_normalize: bool) 
         zero = distances == 0
         distances = distances.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
     mean = distances.sum() / torch.sym_max(n * (n - 1), 1)
-    return distances / mean.masked_fill(mean == 0, 1)
+    scaled: Tensor = distances / mean.masked_fill(mean == 0, 1)
+    return scaled
 
 
 def _normalizer(pred: Tensor, target: Tensor, **_: Any) -> Tensor:
@@ -68,8 +69,8 @@ def _normalizer(pred: Tensor, target: Tensor, **_: Any) -> Tensor:
     return torch.full((), pred.shape[0] ** 2, dtype=torch.float32, device=pred.device)
 
 
-def _triples(pred: Tensor, target: Tensor, **_: Any) -> int:
-    return pred.shape[0] ** 3
+def _triples(pred: Tensor, target: Tensor, *, anchors: Tensor | None, **_: Any) -> int:
+    return anchor_number(pred, anchors) * pred.shape[0] ** 2
 
 
 @definition(layout="whole", prepare=_prepare, normalizer=_normalizer, denominator=_triples)
