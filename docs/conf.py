@@ -31,7 +31,7 @@ nitpick_ignore_regex = [
         r"(float|int|str|bool|None|dict|list|tuple|type|object|frozenset|TypeError|RuntimeError|Sequence|Mapping"
         r"|Callable|Iterator|Any|optional|PathLike|KeysView|ValuesView|ItemsView|Collection)",
     ),
-    ("py:class", r"([\w.]*\.)?(LossT|Shape|_\w+)(\.\w+)*"),  # type variables and aliases, and what is private
+    ("py:class", r"([\w.]*\.)?(LossT|Shape|Config|Member|Group|_\w+)(\.\w+)*"),  # type variables and aliases, and what is private
     ("py:exc", r"(TypeError|RuntimeError|ValueError|KeyError|ImportError)"),
 ]
 
