@@ -167,7 +167,13 @@ class TestBatch:
         torch.testing.assert_close(value, exact.float(), rtol=1e-4, atol=1e-4)
         assert torch.autograd.grad(value.sum(), student)[0].isfinite().all()
 
-    def test_keeps_nothing(self):
+    def test_equals_the_function(self):
+        student, teacher = pair(5, 6)
+        index = torch.tensor([0, 1, 0, 2, 1])
+        value = CRDLoss(mode="batch", temperature=0.1, reduction="none")(student, teacher, sample_idx=index)
+        torch.testing.assert_close(value, crd_loss(student, teacher, temperature=0.1, sample_idx=index))
+
+    def test_has_no_state(self):
         assert CRDLoss(mode="batch").state_dict() == {}
 
     def test_one_sample_gives_zero(self):

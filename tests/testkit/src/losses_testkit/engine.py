@@ -133,7 +133,8 @@ class EngineContract:
 
         def gradients(**keywords: Any) -> list[Tensor]:
             torch.manual_seed(0)
-            value = call(case.build(), inputs).sum()
+            loss = case.build().eval() if case.stateful else case.build()
+            value = call(loss, inputs).sum()
             return list(torch.autograd.grad(value, leaves(inputs.pred), create_graph=True, **keywords))
 
         def second() -> list[Tensor]:

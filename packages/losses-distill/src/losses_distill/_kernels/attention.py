@@ -9,7 +9,7 @@ from losses_core.kernels import kernel
 from losses_distill.feature_loss.attention import power_of_magnitude, power_sums
 
 
-@kernel(power_sums, passes=2, temporaries=4, large_blocks=True)
+@kernel(power_sums, passes=2, temporaries=6, large_blocks=True)
 class PowerSums:
     """Sum over the channels of a block in the forward; the gradient needs nothing but the features."""
 

@@ -44,18 +44,18 @@ def dkd(
     alone = largest == _lowest(x)
     p, q = log_p.exp(), log_q.exp()
     difference = p - q
-    # NaN is a term of two classes of logit -inf, which is 0; a NaN of the logits is in every element of difference
+    # nansum: two logits of -inf give NaN, and contribute 0; any other NaN is in the whole row of difference
     nckd = log_q.sub_(log_p).mul_(q).nansum(1, keepdim=True).add_(difference.sum(1, keepdim=True))
     odds = torch.stack((odds_p, odds_q))
     logs = F.logsigmoid(torch.stack((odds, -odds)))
     pair, ratio = logs.exp(), logs[:, 1] - logs[:, 0]
     true = pair[0, 0] - pair[0, 1]
-    tckd = ratio.mul_(pair[:, 1]).nansum(0).add_(true, alpha=0)  # NaN of the odds
+    tckd = ratio.mul_(pair[:, 1]).nansum(0).add_(true, alpha=0)  # to which a NaN of the odds spreads
     value = nckd.masked_fill_(alone, 0).mul_(beta).add_(tckd, alpha=alpha).clamp_(min=0).mul_(temperature * temperature)
     grad = None
     if needs_grad:
         true = true.mul_(alpha * temperature)
-        # where the others are masked in the teacher there is no nckd: β (p - q) is β p, and is subtracted again
+        # where the teacher masks all other classes nckd is 0, so that β (p - q), which is β p, is subtracted again
         factor = torch.add(true, alone, alpha=beta * temperature)
         grad = difference.mul_(beta * temperature).addcmul_(p, factor, value=-1).scatter_(1, index, true)
     if ignored is not None:
