@@ -85,10 +85,7 @@ def prepare_elements(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     """Check a target with a value in [0, 1] for each element, and the options along axis 1."""
     target = like_pred(pred, target)
     check_lengths(pred, options)
-    ignore_index = check_probabilities(target, options["ignore_index"])
-    if ignore_index is not None and target.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
-        ignore_index = None  # torch would compare uint8 with -100 as with 156
-    return pred, target, options | {"ignore_index": ignore_index}
+    return pred, target, options | {"ignore_index": check_probabilities(target, options["ignore_index"])}
 
 
 def element_normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:

@@ -50,7 +50,7 @@ def asymmetric_kernel(
             positive = torch.addcmul(n, p, c, value=gamma_pos)
             ratio = (p * n).mul_(d).div_(p_m.clamp(min=torch.finfo(x.dtype).tiny))
             negative = negative.add(ratio, alpha=gamma_neg)
-        grad = (b * negative).addcmul_(a, positive, value=-1)
+        grad = (b * negative).sub_(a * positive)  # with addcmul_ a compiler would save a mask beside the gradient
     value = a.mul_(c).addcmul_(b, d)
     scale_and_mask_(value, grad, None, None if ignore_index is None else t == ignore_index)
     return value, grad

@@ -54,8 +54,9 @@ def cross_entropy_of_labels(
             grad.mul_(each * class_weight.sum() - minus_label)
         if label_smoothing:
             grad.sub_(each if class_weight is None else each * along_channels(class_weight, x))
+        scale_and_mask_(minus_label, grad, None, ignored)  # before the scatter: a compiler joins the two passes
         grad.scatter_add_(1, labels, minus_label)
-    scale_and_mask_(value, grad, None, ignored)
+    scale_and_mask_(value, None, None, ignored)
     return value.squeeze(1), grad
 
 

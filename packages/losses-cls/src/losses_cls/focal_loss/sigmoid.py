@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from losses_cls._targets import check_index, check_lengths, ignored_label, is_index, prepare_elements
+from losses_cls._targets import check_index, check_lengths, ignored_label, is_index, like_pred
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.kernels import Prepared, definition, delegate
@@ -40,8 +40,9 @@ def binary_focal_loss(
     Returns:
         ``Unreduced``: a value of the shape of ``pred``, and a normalizer of 1, 0 where ignored.
     """
-    given = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
-    pred, target, options = prepare_elements(pred, target, **given)
+    options = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
+    target = like_pred(pred, target)
+    check_lengths(pred, options)
     return delegate(sigmoid_focal, pred, target, **options)
 
 
@@ -85,7 +86,8 @@ def index_focal_loss(
     ignored = None if ignore_index is None else (target == ignore_index).unsqueeze(1)
     x = pred if ignored is None else pred.masked_fill(ignored, 0)
     value = focal_elements(x, one_hot(x, target), alpha, gamma, class_weight)
-    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
+    masked: Tensor = value if ignored is None else value.masked_fill(ignored, 0)
+    return masked  # type: ignore[return-value]  # Unreduced, once the normalizer is attached
 
 
 def one_hot(x: Tensor, target: Tensor) -> Tensor:
