@@ -31,7 +31,8 @@ nitpick_ignore_regex = [
         r"(float|int|str|bool|None|dict|list|tuple|type|object|frozenset|TypeError|RuntimeError|Sequence|Mapping"
         r"|Callable|Iterator|Any|optional|PathLike|KeysView|ValuesView|ItemsView|Collection)",
     ),
-    ("py:class", r"([\w.]*\.)?(LossT|Shape|Config|Member|Group|_\w+)(\.\w+)*"),  # type variables and aliases, and what is private
+    # type variables and aliases, and what is private
+    ("py:class", r"([\w.]*\.)?(LossT|Shape|Config|Member|Group|_\w+)(\.\w+)*"),
     ("py:exc", r"(TypeError|RuntimeError|ValueError|KeyError|ImportError)"),
 ]
 
