@@ -108,7 +108,7 @@ def check_probabilities(
         InputError: with the first element that is not allowed, and where it is.
     """
     if not values_are_checked(tensor):
-        return ignore_index
+        return ignore_index if ignore_index is None or _can_hold(tensor.dtype, ignore_index) else None
     if not tensor.numel() or tensor.dtype == torch.bool:
         return ignore_index if ignore_index in (0, 1) and tensor.numel() else None
     ends = tensor.aminmax()
@@ -127,6 +127,8 @@ def _can_hold(dtype: torch.dtype, value: float) -> bool:
     """Whether a dtype holds a value: torch would compare uint8 with -100 as with 156."""
     if dtype.is_floating_point:
         return True
+    if dtype == torch.bool:
+        return value in (0, 1)
     limits = torch.iinfo(dtype)
     return limits.min <= value <= limits.max
 
