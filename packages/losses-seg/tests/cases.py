@@ -263,21 +263,23 @@ def _hinge(kind, id="", **options):
 
 
 def _boundary(kind, id="", **options):
-    return _case("BoundaryLoss", oracles.boundary, kind, id, **options)
+    return _case("BoundaryLoss", oracles.boundary, {**kind, "peak": 4.0}, id, **options)
 
 
 def _hausdorff(kind, id="", **options):
-    kind = {**kind, "saved": 2.0} if kind["saved"] == 1.0 else {**kind, "saved": None}
+    kind = {**kind, "peak": 6.0, "saved": 2.07 if kind["saved"] == 1.0 else None}  # pred, the distances, what is ignored
     return _case("HDLoss", oracles.hausdorff, kind, id, **options)
 
 
 def _ohem(kind, id="", **options):
-    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=False)}
+    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=False), "peak": 2.5}
+    kind["saved"] = kind["saved"] and kind["saved"] + 0.07  # beside pred, what is kept
     return _case("OHEMCrossEntropyLoss", oracles.ohem_cross_entropy, kind, id, **options)
 
 
 def _ohem_binary(kind, id="", **options):
-    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=True)}
+    kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=True), "peak": 6.0}
+    kind["saved"] = kind["saved"] and kind["saved"] + 0.25
     return _case("OHEMBinaryLoss", oracles.ohem_binary, kind, id, **options)
 
 
@@ -343,8 +345,8 @@ CASES = [
     _boundary(CHANNEL, "uint8"),
     _boundary(VOLUME, "3-D"),
     _boundary(LINE, "1-D"),
-    _boundary(SOFT, "soft", saved=2.07),
-    _boundary(BINARY, "one channel", saved=1.25),
+    _boundary(SOFT, "soft"),
+    _boundary(BINARY, "one channel"),
     _hausdorff(INDEX),
     _hausdorff(INDEX, "alpha", alpha=1.5, include_background=False),
     _hausdorff(INDEX, "threshold", pred_mask="threshold"),
@@ -356,13 +358,13 @@ CASES = [
     _hausdorff(BINARY, "one channel"),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
-    _ohem(INDEX, "threshold", thresh=0.7, min_kept=1, class_weight=WEIGHTS),
+    _ohem({**INDEX, "saved": 1.2}, "threshold", peak=2.75, thresh=0.7, min_kept=1, class_weight=WEIGHTS),
     _ohem(INDEX, "part", thresh=None, min_kept=0.3),
     _ohem({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, thresh=None, min_kept=7),
     _ohem(CHANNEL, "uint8", thresh=0.3, min_kept=4),
-    _ohem(VOLUME, "3-D", thresh=None, min_kept=9),
+    _ohem(VOLUME, "3-D", peak=2.75, thresh=None, min_kept=9),  # of few classes, what is kept per pixel takes as much
     _ohem(ROWS, "rows", thresh=0.3, min_kept=2),
-    _ohem({**SOFT, "saved": 3.1}, "soft", thresh=None, min_kept=0.5, class_weight=WEIGHTS),
+    _ohem(SOFT, "soft", peak=3.0, thresh=None, min_kept=0.5, class_weight=WEIGHTS),
     _ohem_binary(BINARY),
     _ohem_binary(PLAIN, "no channel", thresh=0.4, min_kept=6),
     _ohem_binary(MULTI, "multi-label", thresh=None, min_kept=0.2),

@@ -133,3 +133,25 @@ def test_options_out_of_range(options, text):
 def test_the_function_checks_its_windows():
     with pytest.raises(InputError, match="theta: expected an odd integer >= 3; got 4"):
         boundary_loss(torch.randn(1, 2, 5), torch.zeros(1, 5, dtype=torch.long), theta=4)
+
+
+def test_labels_outside_the_classes_are_an_error():
+    x, y = torch.randn(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.long)
+    y[1, 2, 3] = 7
+    with pytest.raises(InputError, match=r"BoundaryLoss: .*\[0, 3\).*got 7 at \[1, 2, 3\]"):
+        BoundaryLoss()(x, y)
+    BoundaryLoss()(x, y, ignore_index=7)
+    y[1, 2, 3] = 1
+    torch.testing.assert_close(BoundaryLoss()(x, y, ignore_index=None), BoundaryLoss()(x, y))
+    with pytest.raises(InputError, match=r"boundary_loss: .*got 2 at \[0, 0, 0, 1\]"):
+        boundary_loss(x[:, :1], torch.tensor([0, 2, 0, 0, 0]).expand(2, 4, 5))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 3)])
+def test_preds_without_spatial_axes_are_an_error(shape):
+    with pytest.raises(InputError, match=r"BoundaryLoss: expected pred of shape \(N, C, \*S\)"):
+        BoundaryLoss()(torch.randn(shape), torch.zeros(shape[:1], dtype=torch.long))
+    x = torch.randn(2, 3, 4, 5)
+    for pred in ((x, x), {"out": x}):
+        with pytest.raises(InputError, match=r"BoundaryLoss: expected pred as .*tensor"):
+            BoundaryLoss()(pred, torch.zeros(2, 4, 5, dtype=torch.long))

@@ -116,3 +116,25 @@ def test_wrong_options():
         HDLoss(spacing=[1.0, 1.0, 1.0])(x, y)
     with pytest.raises(InputError, match="pred_mask: expected one of 'argmax', 'threshold'; got 'max'"):
         hausdorff_loss(x, y, pred_mask="max")
+
+
+def test_labels_outside_the_classes_are_an_error():
+    x, y = torch.randn(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.long)
+    y[1, 2, 3] = 7
+    with pytest.raises(InputError, match=r"HDLoss: .*\[0, 3\).*got 7 at \[1, 2, 3\]"):
+        HDLoss()(x, y)
+    HDLoss()(x, y, ignore_index=7)
+    y[1, 2, 3] = 1
+    torch.testing.assert_close(HDLoss()(x, y, ignore_index=None), HDLoss()(x, y))
+    with pytest.raises(InputError, match=r"hausdorff_loss: .*got 2 at \[0, 0, 0, 1\]"):
+        hausdorff_loss(x[:, :1], torch.tensor([0, 2, 0, 0, 0]).expand(2, 4, 5))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 3)])
+def test_preds_without_spatial_axes_are_an_error(shape):
+    with pytest.raises(InputError, match=r"HDLoss: expected pred of shape \(N, C, \*S\)"):
+        HDLoss()(torch.randn(shape), torch.zeros(shape[:1], dtype=torch.long))
+    x = torch.randn(2, 3, 4, 5)
+    for pred in ((x, x), {"out": x}):
+        with pytest.raises(InputError, match=r"HDLoss: expected pred as .*tensor"):
+            HDLoss()(pred, torch.zeros(2, 4, 5, dtype=torch.long))

@@ -1,5 +1,6 @@
 """OHEMCrossEntropyLoss and OHEMBinaryLoss: what is kept, ties, few and no valid pixels, weights of zero."""
 
+import contextlib
 import math
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from losses_core import ConfigError, InputError
-from losses_seg import OHEMBinaryLoss, OHEMCrossEntropyLoss
-from losses_seg.functional import ohem_cross_entropy_loss
+from losses_core.kernels import use_definitions
+from losses_seg import OHEMBinaryLoss, OHEMCrossEntropyLoss, _ops
+from losses_seg._mining import hard_limit, next_above
+from losses_seg.functional import ohem_binary_loss, ohem_cross_entropy_loss
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +110,83 @@ def test_one_valid_pixel_and_none(min_kept, thresh):
         nothing.backward()
         assert nothing == 0
         assert not x.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kernels", [True, False])
+def test_with_threshold_1_every_pixel_is_hard(dtype, kernels):
+    """Also one whose loss rounds to 0, in some precision or by some formula."""
+    x = torch.tensor([[0.5, 200.0, 18.0, 30.0, -1.0], [0.0, -200.0, 0.0, 0.0, 1.0]]).T.to(dtype).requires_grad_()
+    y, z = torch.tensor([0, 0, 0, 255, 1]), torch.tensor([[1, 1, 1, 255, 0]])
+    losses = [OHEMCrossEntropyLoss(thresh=1.0, min_kept=1, reduction=r) for r in ("mean", "none")]
+    binary = OHEMBinaryLoss(thresh=1.0, min_kept=1)
+    with contextlib.nullcontext() if kernels else use_definitions():
+        torch.testing.assert_close(losses[0](x, y), F.cross_entropy(x.to(losses[0](x, y).dtype), y, ignore_index=255))
+        assert ohem_cross_entropy_loss(x, y, thresh=1.0, min_kept=1).normalizer.tolist() == [1, 1, 1, 0, 1]
+        assert ohem_binary_loss(x[None, :, 0], z, thresh=1.0, min_kept=1).normalizer.tolist() == [[1, 1, 1, 0, 1]]
+        valid = x[[0, 1, 2, 4], 0].to(binary(x[None, :, 0], z).dtype)
+        expected = F.binary_cross_entropy_with_logits(valid, valid.new_tensor([1, 1, 1, 0]))
+        torch.testing.assert_close(binary(x[None, :, 0], z), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_loss_equal_to_the_threshold_is_not_hard(dtype):
+    x = torch.tensor([[0.0, 0.0], [0.0, 1e-6]], dtype=dtype)
+    hard = ohem_cross_entropy_loss(x, torch.tensor([0, 0]), thresh=0.5, min_kept=1).normalizer
+    assert hard.tolist() == [False, True]
+    for number in (1e-10, 0.1, math.log(2), 1.0, 1.5, 700.0):
+        above = torch.nextafter(torch.tensor(number, dtype=dtype), torch.tensor(math.inf, dtype=dtype)).item()
+        assert next_above(number, torch.finfo(dtype).eps) == above
+
+
+def test_labels_outside_the_classes_are_an_error():
+    x, y = torch.randn(2, 3, 4), torch.zeros(2, 4, dtype=torch.long)
+    y[1, 2] = 7
+    with pytest.raises(InputError, match=r"OHEMCrossEntropyLoss: .*\[0, 3\).*got 7 at \[1, 2\]"):
+        OHEMCrossEntropyLoss()(x, y)
+    assert OHEMCrossEntropyLoss()(x, y, ignore_index=7) > 0
+    mask = torch.zeros(2, 4)
+    mask[0, 1] = 255
+    for given in (mask, mask.long(), mask.to(torch.uint8)):
+        for ignore_index in (None, 254, -1):
+            with pytest.raises(InputError, match=r"OHEMBinaryLoss: .*\[0, 1\].*got 255.* at \[0, 1\]"):
+                OHEMBinaryLoss()(x[:, 0], given, ignore_index=ignore_index)
+        assert OHEMBinaryLoss()(x[:, 0], given) > 0
+
+
+@pytest.mark.parametrize("loss", [OHEMCrossEntropyLoss(min_kept=3), OHEMBinaryLoss(min_kept=3)])
+def test_ignore_index_none_ignores_nothing(loss):
+    x, y = torch.randn(2, 2, 4), torch.randint(2, (2, 4))
+    pred = x if isinstance(loss, OHEMCrossEntropyLoss) else x[:, 0]
+    torch.testing.assert_close(loss(pred, y, ignore_index=None), loss(pred, y))
+    weight = torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(loss(pred, y, weight, ignore_index=None), loss(pred[:1], y[:1]))
+
+
+@pytest.mark.parametrize("loss", [OHEMCrossEntropyLoss(), OHEMBinaryLoss()])
+@pytest.mark.parametrize("weight", [None, torch.ones(3)])
+def test_preds_that_are_no_batch_of_pixels_are_an_error(loss, weight):
+    name = type(loss).__name__
+    for pred in (torch.randn(3), torch.randn(())):
+        with pytest.raises(InputError, match=rf"{name}: expected pred of shape .*; got \("):
+            loss(pred, torch.zeros(pred.shape, dtype=torch.long), weight)
+    x = torch.randn(3, 2, 4)
+    for pred in ((x, x), {"out": x}):
+        with pytest.raises(InputError, match=f"{name}: expected pred as .*tensor"):
+            loss(pred, torch.zeros(3, 4, dtype=torch.long), weight)
+    with pytest.raises(InputError, match=f"{name}: expected target as a tensor"):
+        loss(x, (x, x), weight)
+
+
+@pytest.mark.parametrize("kept", [1, 20, 49, 60, 0.1, 1.0])
+@pytest.mark.parametrize("thresh", [0.5, None])
+def test_the_limit_is_the_same_where_no_value_is_read(kept, thresh, monkeypatch):
+    values = torch.rand(50).where(torch.rand(50) > 0.2, -1)
+    hard = values >= hard_limit(values, thresh, kept, None)
+    monkeypatch.setattr(_ops, "transforms_active", lambda: True)  # as on accelerators
+    assert torch.equal(values >= hard_limit(values, thresh, kept, None), hard)
+    valid = int((values >= 0).sum())
+    assert hard.sum() >= (min(kept, valid) if isinstance(kept, int) else math.ceil(kept * valid))
 
 
 def test_part_of_the_valid_pixels():

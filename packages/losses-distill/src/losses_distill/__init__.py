@@ -4,6 +4,7 @@ The student is ``pred``, the teacher ``target``. Each class is declared as an en
 ``losses_core.LOSSES``; the pure functions are in ``losses_distill.functional``.
 """
 
+# Everything below is written by `nox -s generate`.
 from losses_distill import _kernels as _kernels
 from losses_distill import functional
 from losses_distill._version import __version__

@@ -4,6 +4,7 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 ``losses_seg.functional``.
 """
 
+# Everything below is written by `nox -s generate`.
 from losses_seg import _kernels as _kernels
 from losses_seg import functional
 from losses_seg._version import __version__

@@ -21,18 +21,3 @@ def probabilities(pred: Tensor, ignored: Tensor | None, activation: Activation =
     if kind == "none":
         return x
     return masked(torch.softmax(x, 1) if kind == "softmax" else torch.sigmoid(x), ignored)
-
-
-def log_probabilities(pred: Tensor, ignored: Tensor | None) -> Tensor:
-    """The log-softmax of logits over axis 1, 0 where ``ignored``."""
-    return masked(torch.log_softmax(masked(pred, ignored), 1), ignored)
-
-
-def slope_of_activation(grad: Tensor, p: Tensor, softmax: bool) -> Tensor:
-    """Temporary: of the old overlap losses."""
-    slope: Tensor
-    if softmax:
-        slope = torch.ops.aten._softmax_backward_data(grad, p, 1, p.dtype)
-    else:
-        slope = torch.ops.aten.sigmoid_backward(grad, p)
-    return slope

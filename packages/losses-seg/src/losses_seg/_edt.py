@@ -18,7 +18,7 @@ _PART = 1 << 17  # elements of an intermediate that fits the cache of a CPU core
 _SHORT = 128  # twice its square is the range of int16
 _ROWS = 64  # elements of a line for which the same candidates are tried
 _CPU_PART = 1 << 17  # elements whose distances to a boundary are computed together on a CPU
-_PART = 1 << 24  # the same elsewhere: where it is large, a small part of all
+_PART = 1 << 23  # the same elsewhere, where there are more than four times as many
 _CANDIDATES = 1 << 24  # elements of the largest intermediate where nothing is read
 
 
@@ -35,8 +35,8 @@ def boundary_distance(
     total = torch.zeros((size, classes, *spatial), dtype=dtype, device=regions[0].device)
     transform = squared_distance_by_loops if total.is_cpu else squared_distance_without_sync
     pixels = max(1, math.prod(spatial))
-    limit = _CPU_PART if total.is_cpu else _PART
     sides = 2 * len(regions)
+    limit = _CPU_PART if total.is_cpu else _PART if sides * total.numel() > 4 * _PART else 4 * _PART
     images = max(1, limit // (pixels * classes * sides))
     channels = max(1, min(classes, limit // (pixels * sides)))
     together = pixels * sides <= limit
@@ -59,7 +59,7 @@ def boundary_distance(
 
 
 def _sources(regions: Sequence[Tensor], first: int, keep: Tensor | None, out: Tensor) -> Iterator[Tensor]:
-    """The mask of each region and its complement, of the classes of ``out``: distances to both add up to the wanted one."""
+    """The mask of each region and its complement, of the classes of ``out``: distances to both add up to one field."""
     count = out.shape[1]
     index = torch.arange(first, first + count, device=out.device).view(-1, *(1 for _ in out.shape[2:]))
     for region in regions:

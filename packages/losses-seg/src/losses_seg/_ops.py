@@ -147,7 +147,8 @@ def boundary_distance(
 @torch.library.custom_op(
     "losses_seg::boundary_distance",
     mutates_args=(),
-    schema="(Tensor[] regions, int classes, Tensor? ignored, float[] steps, float exponent, ScalarType dtype) -> Tensor",
+    schema="(Tensor[] regions, int classes, Tensor? ignored, float[] steps, float exponent, ScalarType dtype)"
+    " -> Tensor",
 )
 def boundary_distance_op(
     regions: Sequence[Tensor],

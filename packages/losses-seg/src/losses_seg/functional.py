@@ -3,6 +3,7 @@
 Each loss returns ``Unreduced(value, normalizer)``; ``value.sum() / normalizer.sum()`` is its mean.
 """
 
+# Everything below is written by `nox -s generate`.
 from losses_seg._distance import distance_transform
 from losses_seg.boundary_loss import boundary_loss, hausdorff_loss
 from losses_seg.dice_loss import binary_dice_loss, dice_loss, generalized_dice_loss

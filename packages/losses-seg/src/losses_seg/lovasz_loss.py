@@ -3,100 +3,175 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
+import torch
 from torch import Tensor
 
 from losses_core import LossOptions, Unreduced, examples
+from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.precision import full_precision
+from losses_core.utils.precision import upcast
+from losses_core.utils.stable import ratio
+from losses_core.utils.value_checks import values_are_checked
 from losses_seg._activation import probabilities
-from losses_seg._jaccard import class_surrogate, hinge_surrogate
-from losses_seg._jaccard_host import Wanted
-from losses_seg._ranks import BatchLevel, Ranks
+from losses_seg._jaccard import surrogate
+from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
     Classes,
     check_classes,
-    has_pixels,
-    held,
-    image_weight,
-    included,
+    check_ids,
+    class_mask,
+    ignored_mask,
+    is_labels,
+    masked,
     one_channel,
-    ratio,
-    read_target,
+    prepare_target,
+    selected_classes,
 )
 
 
-@full_precision
+def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])
+    classes: Classes = options["classes"]
+    check_ids(pred, classes)
+    if classes == "present" and not options["per_image"] and options["group"] is None and is_labels(pred, target):
+        classes = _present_classes(target, pred.shape[1], ignore_index)
+    return pred, target, {**options, "ignore_index": ignore_index, "activation": activation, "classes": classes}
+
+
+def _present_classes(labels: Tensor, number: int, ignore_index: int | None) -> Classes:
+    """The ids that occur, where values may be read: then no other class is computed."""
+    if not values_are_checked(labels):
+        return "present"
+    index = labels.flatten().long()
+    if ignore_index is not None:
+        index = index.masked_fill(index == ignore_index, number)
+    occurs = torch.zeros(number + 1, dtype=torch.bool, device=labels.device).scatter_(0, index, True)
+    return tuple(c for c, present in enumerate(occurs[:number].tolist()) if present)
+
+
+def _valid_images(
+    pred: Tensor, target: Tensor, *, per_image: bool, ignore_index: int | None, activation: Activation = "none", **_: Any
+) -> Tensor | None:
+    """The normalizer: whether an image has a pixel that is not ignored; None over the batch."""
+    if not per_image:
+        return None
+    ignored = ignored_mask(pred, target, ignore_index, activation)
+    return pred.new_ones(pred.shape[0], dtype=torch.bool) if ignored is None else ~ignored.flatten(1).all(1)
+
+
+@definition(prepare=_prepare, normalizer=_valid_images, cast=False)
 def lovasz_loss(
     pred: Tensor,
     target: Tensor,
     *,
     per_image: bool = False,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     classes: Classes = "present",
     class_weight: Tensor | None = None,
     activation: Activation = "auto",
-    ranks: Ranks | None = None,
-) -> Unreduced:
-    """Lovasz loss of softmax probabilities, unreduced: see `LovaszLoss`.
+    group: SyncGroup | None = None,
+) -> Tensor | Unreduced:
+    """Compute the Lovasz loss of softmax probabilities, unreduced: see `LovaszLoss`.
 
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S) or (N,1,*S); one-hot or soft (N,C,*S).
         per_image: a loss per image, or one of the whole batch.
-        ignore_index: label whose pixels are left out.
+        ignore_index: label of the pixels that are excluded; None: no pixel is.
         classes: ``'present'``, ``'all'`` or a list of ids.
         class_weight: (C,).
         activation: ``'auto'``, ``'softmax'``, ``'sigmoid'`` or ``'none'``.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
-        The mean over the counted classes, (N,) or 0-d; as normalizer, per image, whether it has a pixel that is not ignored.
+        The mean over the counted classes, (N,) or 0-d; as normalizer, per image, whether it has a pixel that is not
+        ignored.
     """
-    goal = read_target(pred, target, ignore_index, activation)
-    p = probabilities(pred, goal.ignored, activation)
-    ids = None if isinstance(classes, str) else classes
-    loss = class_surrogate(p, goal, per_image, ranks, Wanted(classes == "present", ids))
-    counted = included(pred, classes, ignore_index).expand_as(loss.value)
+    ignored = ignored_mask(pred, target, ignore_index, activation)
+    p = probabilities(upcast(pred), ignored, activation)
+    truth = truth_of(class_mask(target, pred.shape[1]) if is_labels(pred, target) else target, ignored, p.dtype)
+    error = p - truth.to(p.dtype)
+    flat = None if ignored is None else ignored.flatten(2)
+    value, total = surrogate(error.flatten(2), truth.flatten(2), flat, per_image, group)
+    value = mean_over_classes(value, class_share(total, classes, ignore_index, class_weight, value.dtype))
+    if per_image:
+        return value
+    return value[0] if group is None else Unreduced(value[0], already_global=True)
+
+
+def truth_of(target: Tensor, ignored: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A target in the shape of pred as bool, or numbers if it is soft; False or 0 where ignored."""
+    return masked(target.to(dtype) if target.is_floating_point() else target == 1, ignored)
+
+
+def class_share(
+    total: Tensor, classes: Classes, ignore_index: int | None, class_weight: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """The share of each class in the mean over classes (R,C), 0 if it is not counted.
+
+    Args:
+        total: sum of the truth of each class (R,C).
+        classes: as of `lovasz_loss`.
+        ignore_index: as of `lovasz_loss`.
+        class_weight: (C,).
+        dtype: of the result.
+    """
+    selected = selected_classes(total.shape[1], total.device, classes, ignore_index)
+    weight = torch.ones_like(total, dtype=dtype) if class_weight is None else class_weight.to(dtype).expand_as(total)
+    if selected is not None:
+        weight = weight.where(selected, 0)
     if classes == "present":
-        counted = counted & (loss.true > 0)
-    share = counted.to(pred.dtype) if class_weight is None else class_weight.where(counted, 0)
-    value = ratio((share * loss.value).where(counted, 0).sum(-1), share.sum(-1))
-    return Unreduced(value, has_pixels(goal).any(1) if per_image else None, already_global=ranks is not None)
+        weight = weight.where(total > 0, 0)
+    return ratio(weight, weight.sum(-1, keepdim=True))
 
 
-@full_precision
+def mean_over_classes(value: Tensor, share: Tensor) -> Tensor:
+    """Σ share · value; a class without a share may be anything."""
+    return (share * value.masked_fill(share == 0, 0)).sum(-1)
+
+
+def _prepare_hinge(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    pred, target = one_channel(pred, target, "LovaszLoss")
+    target, ignore_index, _ = prepare_target(pred, target, options["ignore_index"], "none")
+    return pred, target, {**options, "ignore_index": ignore_index}
+
+
+@definition(prepare=_prepare_hinge, normalizer=_valid_images, cast=False)
 def lovasz_hinge_loss(
     pred: Tensor,
     target: Tensor,
     *,
     per_image: bool = False,
-    ignore_index: int = 255,
-    ranks: Ranks | None = None,
-) -> Unreduced:
-    """Lovasz hinge loss of one channel, unreduced: see `LovaszHingeLoss`.
+    ignore_index: int | None = 255,
+    group: SyncGroup | None = None,
+) -> Tensor | Unreduced:
+    """Compute the Lovasz hinge loss of one channel, unreduced: see `LovaszHingeLoss`.
 
     Args:
         pred: logits (N,1,*S), or (N,*S) with a target of the same shape.
         target: 0, 1 or ``ignore_index``, (N,*S) or (N,1,*S).
         per_image: a loss per image, or one of the whole batch.
-        ignore_index: value whose pixels are left out.
-        ranks: the processes that hold the batch together, where it is spread (set by the class under ``sync_dist``).
+        ignore_index: value of the pixels that are excluded; None: no pixel is.
+        group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
         (N,) or 0-d; as normalizer, per image, whether it has a pixel that is not ignored.
     """
-    pred, target = one_channel(pred, target, "LovaszLoss")
-    ignored, true = held(target, ignore_index), target > 0.5
-    value = hinge_surrogate(pred, true if ignored is None else true & ~ignored, ignored, per_image, ranks)
-    normalizer = ~ignored.flatten(1).all(1) if per_image and ignored is not None else None
-    return Unreduced(value.squeeze(-1), normalizer, already_global=ranks is not None)
+    ignored = ignored_mask(pred, target, ignore_index, "none")
+    truth, x = masked(target > 0.5, ignored), masked(upcast(pred), ignored)
+    error = masked(torch.where(truth, -(1 - x).relu(), (1 + x).relu()), ignored)
+    flat = None if ignored is None else ignored.flatten(2)
+    value = surrogate(error.flatten(2), truth.flatten(2), flat, per_image, group)[0].squeeze(1)
+    if per_image:
+        return value
+    return value[0] if group is None else Unreduced(value[0], already_global=True)
 
 
-class LovaszLoss(BatchLevel):
+class LovaszLoss(BatchReducedLoss):
     r"""Lovasz-Softmax loss: the Jaccard index of each class, made convex and piecewise linear in the errors.
 
     .. math::
@@ -151,6 +226,7 @@ class LovaszLoss(BatchLevel):
         bytes of pred: probabilities and slope.
     """
 
+    function = lovasz_loss
     example = examples.PIXELS.probabilities_if("activation", "none")
 
     def __init__(
@@ -169,23 +245,8 @@ class LovaszLoss(BatchLevel):
         self._set_vector("class_weight", class_weight)
         self.activation = checks.choice(self, "activation", activation, ACTIVATIONS)
 
-    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-        return image_weight(weight, pred, self.per_image)
 
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        return lovasz_loss(
-            pred,
-            target,
-            per_image=self.per_image,
-            ignore_index=ignore_index,
-            classes=self.classes,
-            class_weight=self._vector("class_weight", pred, pred.shape[1]),
-            activation=self.activation,
-            ranks=self._ranks(),
-        )
-
-
-class LovaszHingeLoss(BatchLevel):
+class LovaszHingeLoss(BatchReducedLoss):
     r"""Lovasz hinge loss: the Jaccard index of a binary mask, made convex in the hinge errors of the logits.
 
     .. math::
@@ -227,15 +288,10 @@ class LovaszHingeLoss(BatchLevel):
         Value and gradient equal the authors' code, but for a fully ignored image, which is left out of the mean here.
     """
 
+    function = lovasz_hinge_loss
     example = examples.MASKS
 
     def __init__(self, per_image: bool = False, ignore_index: int = 255, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.per_image = checks.flag(self, "per_image", per_image)
         self.ignore_index = checks.number(self, "ignore_index", ignore_index, integer=True)
-
-    def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-        return image_weight(weight, pred, self.per_image)
-
-    def _forward(self, pred: Tensor, target: Tensor, *, ignore_index: int) -> Unreduced:
-        return lovasz_hinge_loss(pred, target, per_image=self.per_image, ignore_index=ignore_index, ranks=self._ranks())

@@ -1,5 +1,6 @@
 """Distillation of features: elementwise distances, attention transfer, masked generation."""
 
+# Everything below is written by `nox -s generate`.
 from losses_distill.feature_loss.attention import AttentionLoss, attention_loss
 from losses_distill.feature_loss.elementwise import (
     FeatureCosineLoss,

@@ -1,5 +1,6 @@
 """Distillation of relations between samples: RKD, PKT, CRD."""
 
+# Everything below is written by `nox -s generate`.
 from losses_distill.relation_loss.crd import CRDLoss, crd_loss
 from losses_distill.relation_loss.pkt import PKTLoss, pkt_loss
 from losses_distill.relation_loss.rkd import RKDAngleLoss, RKDDistanceLoss, rkd_angle_loss, rkd_distance_loss

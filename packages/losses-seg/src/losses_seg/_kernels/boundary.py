@@ -16,7 +16,7 @@ from losses_seg._window import window_max, window_max_grad
 from losses_seg.boundary_loss.boundary import contour_sums
 
 _SMALL = 1 << 23
-"""Elements of pred up to which the definition runs on an accelerator: it starts fewer kernels, and memory is no concern."""
+"""Elements of pred up to which the definition runs on an accelerator: it starts fewer kernels, in little memory."""
 
 
 @kernel(contour_sums, passes=2, supports=lambda pred, target, **_: pred.is_cpu or pred.numel() > _SMALL)

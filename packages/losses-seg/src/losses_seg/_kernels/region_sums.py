@@ -61,10 +61,10 @@ class RegionSums:
             return torch.stack([both, power(p, exponent).sum(2), area, pixels], 1)
         pixels = p.new_full((), p.shape[2]) if ignored is None else (~ignored).to(p.dtype).sum(2)
         pixels, sums = pixels.expand(p.shape[:2]), []
-        for p, g in _pairs(p, target, ignored, complement):
-            both = p * g if intersection == "product" else torch.minimum(p, g)
+        for q, g in _pairs(p, target, ignored, complement):
+            both = q * g if intersection == "product" else torch.minimum(q, g)
             area = (power(g, exponent) if target.is_floating_point() else g).sum(2)
-            sums += [both.sum(2), power(p, exponent).sum(2), area, pixels]
+            sums += [both.sum(2), power(q, exponent).sum(2), area, pixels]
         return torch.stack(sums, 1)
 
     @classmethod
@@ -129,8 +129,8 @@ def _dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: b
 
 
 _RUN = 12
-"""Binary logarithm of the number of pixels that are added one after the other: millions would lose precision in float32,
-and wait for each other on an accelerator."""
+"""Binary logarithm of the number of pixels that are added one after the other: millions would lose precision in
+float32, and wait for each other on an accelerator."""
 
 
 def _sum_by_label(values: Tensor, index: Tensor, classes: int) -> Tensor:
@@ -141,4 +141,5 @@ def _sum_by_label(values: Tensor, index: Tensor, classes: int) -> Tensor:
         index = torch.add(index, run, alpha=classes)
     sums = values.new_zeros(values.shape[0], values.shape[1], runs * classes)
     sums.scatter_add_(2, index.expand_as(values), values)
-    return sums.unflatten(2, (runs, classes)).sum(2)
+    total: Tensor = sums.unflatten(2, (runs, classes)).sum(2)
+    return total

@@ -121,9 +121,12 @@ def boundary_loss(
     elif ignore_index is not None:
         ignored = ignored_mask(pred, target, ignore_index, activation)
         found = None if ignored is None else ~ignored.flatten(2).all(2)
-    if counted is None and found is None:
+    if counted is not None and found is not None:
+        counted = counted & found
+    elif found is not None:
+        counted = found
+    if counted is None:
         return Unreduced(value)
-    counted = found if counted is None else counted if found is None else counted & found
     return Unreduced(value.where(counted, 0), counted.expand_as(value))
 
 

@@ -124,11 +124,11 @@ def _predicted_region(pred: Tensor, ignored: Tensor | None, pred_mask: PredMask,
     if pred_mask == "threshold" or pred.shape[1] == 1:
         if activation != "softmax":
             return pred > (0.5 if activation == "none" else 0)
-        labels = pred.argmax(1).to(torch.int16)  # no other class can have a probability above a half
+        labels = pred.max(1).indices.to(torch.int16)  # no other class can have a probability above a half
         return labels.masked_fill(pixel_cross_entropy(pred.detach(), labels) >= math.log(2), -1)
     if ignored is not None and ignored.shape[1] > 1:
         pred = pred.masked_fill(ignored, -torch.inf)  # single channels of a pixel
-    return pred.argmax(1).to(torch.int16)
+    return pred.max(1).indices.to(torch.int16)  # on a CPU ten times as fast as argmax
 
 
 def _distances(
