@@ -267,7 +267,8 @@ def _boundary(kind, id="", **options):
 
 
 def _hausdorff(kind, id="", **options):
-    kind = {**kind, "peak": 6.0, "saved": 2.07 if kind["saved"] == 1.0 else None}  # pred, the distances, what is ignored
+    # saved: pred, the distances, what is ignored
+    kind = {**kind, "peak": 6.0, "saved": 2.07 if kind["saved"] == 1.0 else None}
     return _case("HDLoss", oracles.hausdorff, kind, id, **options)
 
 

@@ -147,11 +147,11 @@ def test_labels_outside_the_classes_are_an_error():
     assert OHEMCrossEntropyLoss()(x, y, ignore_index=7) > 0
     mask = torch.zeros(2, 4)
     mask[0, 1] = 255
-    for given in (mask, mask.long(), mask.to(torch.uint8)):
+    for target in (mask, mask.long(), mask.to(torch.uint8)):
         for ignore_index in (None, 254, -1):
             with pytest.raises(InputError, match=r"OHEMBinaryLoss: .*\[0, 1\].*got 255.* at \[0, 1\]"):
-                OHEMBinaryLoss()(x[:, 0], given, ignore_index=ignore_index)
-        assert OHEMBinaryLoss()(x[:, 0], given) > 0
+                OHEMBinaryLoss()(x[:, 0], target, ignore_index=ignore_index)
+        assert OHEMBinaryLoss()(x[:, 0], target) > 0
 
 
 @pytest.mark.parametrize("loss", [OHEMCrossEntropyLoss(min_kept=3), OHEMBinaryLoss(min_kept=3)])

@@ -37,7 +37,8 @@ def test_kth_largest(number):
     valid = VALUES[VALUES >= 0].sort(descending=True).values
     expected = valid[number - 1] if number <= len(valid) else torch.tensor(-math.inf)
     assert _ops.kth_largest(VALUES, number, None, math.inf) == expected
-    assert _ops.kth_largest(VALUES, None, min(1, number / len(valid)) - 1e-6, math.inf) == valid[min(number, len(valid)) - 1]
+    share = min(1, number / len(valid)) - 1e-6
+    assert _ops.kth_largest(VALUES, None, share, math.inf) == valid[min(number, len(valid)) - 1]
     assert _ops.kth_largest(VALUES, number, None, float(valid[7])) == (math.inf if number <= 8 else expected)
 
 

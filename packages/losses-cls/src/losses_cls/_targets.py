@@ -30,7 +30,7 @@ def check_index(
     pred: Tensor, target: Tensor, ignore_index: int | None, extra: tuple[int, ...] = ()
 ) -> tuple[Tensor, int | None]:
     """Labels as int64, and the ignored label, None where none is known to be ignored."""
-    labels = checks.index("target", target)
+    labels = target if target.dtype == torch.int64 else checks.index("target", target)
     return labels, check_labels(labels, pred.shape[1], ignore_index, extra=extra)
 
 

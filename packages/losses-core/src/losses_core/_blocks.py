@@ -29,6 +29,10 @@ DEVICE_BLOCKS = 1 << 21, 1 << 24
 DEVICE_SHARE = 0.4
 """Share of pred's bytes that the temporaries of a block may take on an accelerator."""
 
+_ALIGNED = 64
+"""Elements of which the width of a block is a multiple: a row that starts within a cache line
+takes half as long again."""
+
 Part: TypeAlias = "tuple[Tensor, list[Tensor | None]]"
 """A block of ``pred``, and those of the other tensors."""
 
@@ -47,6 +51,15 @@ def block_size(pred: Tensor, temporaries: float = 16, large: bool = False) -> in
     share = int(DEVICE_SHARE * pred.numel() * pred.element_size() / (4 * temporaries))
     # a block of a small tensor is all of it: to cut it is not worth the kernels
     return min(max(share, 4 * fewest if pred.numel() <= 4 * fewest else fewest), most)
+
+
+def sample_block_size(pred: Tensor, temporaries: float) -> int:
+    """`block_size` for a softmax along axis 1: on a CPU a sample of moderate size, as a part of it is not contiguous.
+
+    Of such a part torch's softmax makes a copy, which takes as long as the softmax.
+    """
+    size, sample = block_size(pred, temporaries, large=True), pred[:1].numel()
+    return sample if pred.is_cpu and size < sample <= 8 * size else size
 
 
 def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
@@ -120,7 +133,8 @@ def split(layout: Layout, pred: Tensor, others: Sequence[Tensor | None], size: i
     """Cut tensors that are viewed as rows into blocks of about ``size`` elements."""
     per_row = math.prod(pred.shape[1:])
     if layout in ("channels", "classes") and pred.ndim == 3 and per_row > size:
-        yield from _split_inner(pred, others, max(1, size // max(1, pred.shape[1])))
+        width = max(1, size // max(1, pred.shape[1]))
+        yield from _split_inner(pred, others, width - width % _ALIGNED if width > _ALIGNED else width)
         return
     rows = max(1, size // max(1, per_row))
     blocks = pred.split(rows)

@@ -36,8 +36,8 @@ class Kernel:
         passes: 1: loss and gradient in one pass. 2: sums in the forward, the gradient in the backward.
         layout: its rows, where an element of the definition depends on a whole row: ``classes`` or ``last``. It returns
             the sum of each row, and runs for a reduced loss whose weight is the same for all elements of a row.
-        temporaries: float32 tensors of the size of a block that are alive at once, casts included: what bounds the blocks
-            on an accelerator.
+        temporaries: float32 tensors of the size of a block that are alive at once, casts included: what bounds the
+            blocks on an accelerator.
         large_blocks: whether blocks on a CPU are larger than its caches suggest.
     """
 

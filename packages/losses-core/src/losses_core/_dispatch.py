@@ -112,7 +112,9 @@ def unreduced(call: LossCall) -> Any:
         return _two_passes.two_passes(call, chosen)
     else:
         value = _fused.elements(call, chosen)
-    return value if call.definition.normalizer is None else Unreduced(value, call.normalizer())
+    if call.definition.normalizer is None or isinstance(value, Unreduced):
+        return value
+    return Unreduced(value, call.normalizer())
 
 
 def small_mean(call: LossCall) -> Tensor | None:

@@ -147,7 +147,8 @@ class Job:
         self, x: Tensor, others: Sequence[Any], whole: Sequence[Any], needs_grad: bool, precision: torch.dtype
     ) -> tuple[Tensor, Tensor | None]:
         target, options, weight = self.arguments([*(self.cast_rows(t, x, precision) for t in others), *whole])
-        x = x if x.dtype == precision else x.to(precision)
+        if self.definition.cast and x.dtype != precision:
+            x = x.to(precision)
         value, grad = self.kernel.function(x, target, needs_grad=needs_grad, **options)
         if weight is not None:
             value = (value * weight).masked_fill(weight == 0, 0)

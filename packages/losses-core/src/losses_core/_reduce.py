@@ -105,6 +105,9 @@ def _total_normalizer(call: LossCall) -> float | Tensor:
         if shape is None:
             return call.pred.shape[0] if call.definition.layout == "batch" and call.pred.ndim else 1
         return math.prod(shape)
+    if torch.compiler.is_compiling() and not normalizer.is_floating_point():
+        # a compiler adds whole numbers in a loop of their own, and stores the mask that it reads
+        normalizer = normalizer.to(torch.float64 if call.pred.dtype == torch.float64 else torch.float32)
     total = normalizer.sum()
     for size in (shape or [])[normalizer.ndim :]:
         total = total * size

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses_core._blocks import as_rows, block_size, new_like, split
+from losses_core._blocks import as_rows, block_size, new_like, sample_block_size, split
 from losses_core._definitions import Kernel, LossCall
 from losses_core._fused import differentiable_grad
 from losses_core._job import HALF, Job, cast
@@ -61,10 +61,14 @@ class _Passes:
         temporaries = job.kernel.temporaries
         if hasattr(self.function, "activate") and pred.dtype not in HALF:
             temporaries /= 4  # there are no casts, and the gradient takes the place of what is kept
-        self.size = block_size(pred, temporaries, job.kernel.large_blocks)
-        if pred.is_cpu and self.size < pred[:1].numel() <= 8 * self.size:
-            self.size = pred[:1].numel()  # a part of a sample is not contiguous: torch's softmax would copy it
-        self.at_once = torch.compiler.is_compiling() or pred.numel() <= self.size
+        if torch.compiler.is_compiling():
+            self.size, self.at_once = 0, True  # a size that were compared would be compiled into the code
+            return
+        if hasattr(self.function, "activate"):
+            self.size = sample_block_size(pred, temporaries)
+        else:
+            self.size = block_size(pred, temporaries, job.kernel.large_blocks)
+        self.at_once = pred.numel() <= self.size
 
     def _arguments(self, x: Tensor, others: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
         cut = [self.job.cast_rows(t, x, self.precision) for t in others]

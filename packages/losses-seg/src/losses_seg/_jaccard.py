@@ -31,7 +31,7 @@ def surrogate(
     """
     key = error_key(error.detach().abs(), ignored)
     start, size = None, error.shape[0]
-    if group is not None:  # each rank sorts the errors of all, and uses what concerns its own: the backward sends nothing
+    if group is not None:  # each rank sorts the errors of all and uses those of its own: the backward sends nothing
         key, truth, start = _gathered(key, truth, group)
     shape = key.shape
     gradient, total = jaccard_gradient(to_rows(key, per_image), to_rows(truth, per_image))

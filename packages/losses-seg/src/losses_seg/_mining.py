@@ -21,9 +21,7 @@ def check_rule(thresh: float | None, min_kept: int | float) -> None:
         raise InputError(f"min_kept: expected an integer >= 1, or a part > 0 and <= 1; got {min_kept!r}.")
 
 
-def hard_limit(
-    loss: Tensor, thresh: float | None, min_kept: int | float, group: SyncGroup | None
-) -> Tensor | float:
+def hard_limit(loss: Tensor, thresh: float | None, min_kept: int | float, group: SyncGroup | None) -> Tensor | float:
     """The smallest loss of a hard pixel: the K-th largest, or the first one above -log(thresh) if that is less.
 
     With ``thresh=1`` every pixel is hard, also where the probability of its class rounds to 1.

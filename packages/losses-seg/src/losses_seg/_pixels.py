@@ -8,6 +8,7 @@ from torch import Tensor
 
 from losses_core.kernels import definition
 
+
 @definition(layout="classes", rows=("ignored",))
 def pixel_cross_entropy(
     pred: Tensor, target: Tensor, *, class_weight: Tensor | None = None, ignored: Tensor | None = None

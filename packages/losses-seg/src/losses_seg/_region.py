@@ -50,8 +50,8 @@ def region_sums(
         complement: whether to sum 1 - p and 1 - g too; not for labels.
 
     Returns:
-        (N,4,C): the intersection, Σ p^e, Σ g^e, and the number of pixels. With ``complement`` (N,8,C): the same of 1 - p
-        and 1 - g behind them.
+        (N,4,C): the intersection, Σ p^e, Σ g^e, and the number of pixels. With ``complement`` (N,8,C): the same of
+        1 - p and 1 - g behind them.
     """
     ignored = ignored_mask(pred, target, ignore_index, activation)
     p = probabilities(pred, ignored, activation)

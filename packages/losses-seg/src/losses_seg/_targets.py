@@ -42,7 +42,8 @@ def prepare_target(
     activation = resolve(activation, c)
     if c == 1:
         target = target.reshape(pred.shape)
-        return target, check_probabilities(target, ignore_index), activation
+        nothing_ignored = check_probabilities(target, ignore_index) is None
+        return target, None if nothing_ignored else ignore_index, activation
     dense = target.ndim == pred.ndim and target.shape[1] == c
     if not dense:
         checks.index("target", target[:0])  # the dtype alone: an int64 copy could be larger than pred

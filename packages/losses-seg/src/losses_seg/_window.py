@@ -56,7 +56,7 @@ def _line_max_grad(x: Tensor, top: Tensor, axis: int, size: int, grad: Tensor) -
     """``top`` is the maximum of ``x`` along the axis; ``grad`` becomes what has not found its maximum yet."""
     result = torch.zeros_like(x)
     for window, left, element, found in _shifts(axis, size, top, grad, x, result):
-        hit = torch.eq(element, window, out=torch.empty_like(left))  # 1 or 0; by way of bools it takes ten times as long
+        hit = torch.eq(element, window, out=torch.empty_like(left))  # 1 or 0; bools take ten times as long
         hit.mul_(left)
         found.add_(hit)
         left.sub_(hit)

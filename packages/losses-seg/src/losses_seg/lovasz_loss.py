@@ -54,7 +54,13 @@ def _present_classes(labels: Tensor, number: int, ignore_index: int | None) -> C
 
 
 def _valid_images(
-    pred: Tensor, target: Tensor, *, per_image: bool, ignore_index: int | None, activation: Activation = "none", **_: Any
+    pred: Tensor,
+    target: Tensor,
+    *,
+    per_image: bool,
+    ignore_index: int | None,
+    activation: Activation = "none",
+    **_: Any,
 ) -> Tensor | None:
     """The normalizer: whether an image has a pixel that is not ignored; None over the batch."""
     if not per_image:

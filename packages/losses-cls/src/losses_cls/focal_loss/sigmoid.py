@@ -86,14 +86,14 @@ def index_focal_loss(
     ignored = None if ignore_index is None else (target == ignore_index).unsqueeze(1)
     x = pred if ignored is None else pred.masked_fill(ignored, 0)
     value = focal_elements(x, one_hot(x, target), alpha, gamma, class_weight)
-    masked: Tensor = value if ignored is None else value.masked_fill(ignored, 0)
-    return masked  # type: ignore[return-value]  # Unreduced, once the normalizer is attached
+    # Unreduced, once the normalizer is attached
+    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
 
 
 def one_hot(x: Tensor, target: Tensor) -> Tensor:
     """Labels (n,s) as 0 and 1 in the shape and dtype of ``x``; a label outside the classes has no 1."""
     classes = along_channels(torch.arange(x.shape[1], device=x.device), x)
-    return (target.unsqueeze(1) == classes).to(x.dtype)
+    return torch.eq(target.unsqueeze(1), classes).to(x.dtype)
 
 
 class BinaryFocalLoss(BaseLoss):

@@ -68,9 +68,7 @@ def lovasz(
     return value, grad.view(shape)
 
 
-def _rank(
-    p: Tensor, target: Tensor, ignored: Tensor | None, per_image: bool, of_pred: bool
-) -> tuple[Tensor, Tensor]:
+def _rank(p: Tensor, target: Tensor, ignored: Tensor | None, per_image: bool, of_pred: bool) -> tuple[Tensor, Tensor]:
     """The loss and the sum of the truth of some classes; p becomes its derivative, or that times p."""
     truth = truth_of(target, ignored, p.dtype)
     error = torch.add(p, truth, alpha=-1)

@@ -107,9 +107,7 @@ def boundary_loss(
     Returns:
         The loss (N,C), 0 where not counted; as normalizer, whether it is counted.
     """
-    sums = contour_sums(
-        pred, target, theta0=theta0, theta=theta, ignore_index=ignore_index, activation=activation
-    )
+    sums = contour_sums(pred, target, theta0=theta0, theta=theta, ignore_index=ignore_index, activation=activation)
     near_true, length_pred, near_pred, length_true = sums.unbind(1)
     # 2 P R / (P + R) with P = near_true / length_pred, R = near_pred / length_true; all is 0 where one of them is
     both = near_true * length_true + near_pred * length_pred

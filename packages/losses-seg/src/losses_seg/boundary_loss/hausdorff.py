@@ -157,8 +157,8 @@ class HDLoss(BaseLoss):
     over the pixels that are not ignored, with d the Euclidean distance to the nearest pixel on the other side of the
     true mask (d_g) or of the predicted one (d_p). No gradient passes through the distances.
 
-    Use when: errors far from the contour must be removed, above all in medical images; with Dice, as its values are large
-    (squared pixels) and say nothing about overlap.
+    Use when: errors far from the contour must be removed, above all in medical images; with Dice, as its values are
+    large (squared pixels) and say nothing about overlap.
 
     Args:
         alpha: exponent of the distances > 0. Default: 2.

@@ -12,7 +12,7 @@ from losses_core.errors import InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.stable import ratio
-from losses_seg._region import Region, prepare_region, region
+from losses_seg._region import prepare_region, region
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, selected_classes
 

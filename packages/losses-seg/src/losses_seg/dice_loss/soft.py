@@ -47,8 +47,8 @@ def dice_loss(
         group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
-        The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As normalizer, the
-        class weight where it is counted.
+        The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As normalizer,
+        the class weight where it is counted.
     """
     sums = region(
         pred,

@@ -85,7 +85,8 @@ def _prepare_binary(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Ten
     ignore_index = check_probabilities(target, options["ignore_index"])
     if options["ignored"] is not None:
         ignore_index = -1 if ignore_index is None else ignore_index
-        target = target.to(torch.promote_types(target.dtype, torch.float32)).masked_fill(options["ignored"], ignore_index)
+        target = target.to(torch.promote_types(target.dtype, torch.float32))
+        target = target.masked_fill(options["ignored"], ignore_index)
     return pred, target, {**options, "ignore_index": ignore_index, "ignored": None}
 
 
