@@ -359,7 +359,7 @@ CASES = [
     _hausdorff(BINARY, "one channel"),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
-    _ohem({**INDEX, "saved": 1.2}, "threshold", peak=2.75, thresh=0.7, min_kept=1, class_weight=WEIGHTS),
+    _ohem({**INDEX, "saved": 1.2}, "threshold", peak=3.0, thresh=0.7, min_kept=1, class_weight=WEIGHTS),
     _ohem(INDEX, "part", thresh=None, min_kept=0.3),
     _ohem({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, thresh=None, min_kept=7),
     _ohem(CHANNEL, "uint8", thresh=0.3, min_kept=4),
