@@ -12,7 +12,6 @@ from losses_core import LossOptions, Unreduced, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import upcast
-from losses_core.utils.stable import ratio
 from losses_core.utils.value_checks import values_are_checked
 from losses_seg._activation import probabilities
 from losses_seg._jaccard import surrogate
@@ -116,8 +115,8 @@ def truth_of(target: Tensor, ignored: Tensor | None, dtype: torch.dtype) -> Tens
 
 def class_share(
     total: Tensor, classes: Classes, ignore_index: int | None, class_weight: Tensor | None, dtype: torch.dtype
-) -> Tensor:
-    """The share of each class in the mean over classes (R,C), 0 if it is not counted.
+) -> Tensor | float:
+    """The share of each class in the mean over classes (R,C), 0 if it is not counted; a number where all are alike.
 
     Args:
         total: sum of the truth of each class (R,C).
@@ -126,17 +125,27 @@ def class_share(
         class_weight: (C,).
         dtype: of the result.
     """
-    selected = selected_classes(total.shape[1], total.device, classes, ignore_index)
-    weight = torch.ones_like(total, dtype=dtype) if class_weight is None else class_weight.to(dtype).expand_as(total)
-    if selected is not None:
-        weight = weight.where(selected, 0)
+    counted = selected_classes(total.shape[1], total.device, classes, ignore_index)
     if classes == "present":
-        weight = weight.where(total > 0, 0)
-    return ratio(weight, weight.sum(-1, keepdim=True))
+        present = total > 0
+        counted = present if counted is None else counted & present
+    if counted is None and class_weight is None:
+        return 1 / total.shape[1]
+    if counted is not None:
+        counted = counted.expand_as(total)
+    if class_weight is None:
+        weight = counted.to(dtype)  # type: ignore[union-attr]  # it is there
+    else:
+        weight = class_weight.to(dtype).expand_as(total)
+        weight = weight if counted is None else weight.where(counted, 0)
+    whole = weight.sum(-1, keepdim=True)
+    return weight / whole.masked_fill(whole == 0, 1)
 
 
-def mean_over_classes(value: Tensor, share: Tensor) -> Tensor:
+def mean_over_classes(value: Tensor, share: Tensor | float) -> Tensor:
     """Σ share · value; a class without a share may be anything."""
+    if isinstance(share, float):
+        return value.mean(-1)
     return (share * value.masked_fill(share == 0, 0)).sum(-1)
 
 

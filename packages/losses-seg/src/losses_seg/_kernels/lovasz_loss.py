@@ -57,7 +57,7 @@ def lovasz(
         return value, None
     for others in _parts(set(range(c)) - ids, c):
         grad[:, others] = 0
-    grad.mul_(share.unsqueeze(2))
+    grad.mul_(share if isinstance(share, float) else share.unsqueeze(2))
     if activation == "none":
         return value, (grad if ignored is None else grad.masked_fill_(ignored, 0)).view(shape)
     for images, pixels in _blocks(x):
