@@ -15,7 +15,8 @@ from losses_core.utils.value_checks import check_labels, check_probabilities
 
 def is_index(pred: Tensor, target: Tensor) -> bool:
     """Whether ``target`` has the shape (N,*S) of class indices for ``pred`` (N,C,*S), not that of ``pred``."""
-    checks.floating(pred)
+    if not (isinstance(pred, Tensor) and pred.is_floating_point()):
+        checks.floating(pred)
     checks.tensor("target", target)
     if pred.ndim == 2 and target.ndim == 1 and pred.shape[0] == target.shape[0]:  # the usual case, without a detour
         return True
