@@ -113,7 +113,7 @@ class NegativeQueue(_Memory):
     def logsumexp(self, x: Tensor, *arguments: Any) -> Tensor:
         """The logsumexp of the scores of each anchor against the queue."""
         if self.training:
-            value: Tensor = _ops.key_logsumexp(x, *arguments)[0]
+            value: Tensor = _ops.key_logsumexp(x, *arguments, x.requires_grad)[0]
             return value
         return key_scores(x, *arguments).logsumexp(1)
 
@@ -126,9 +126,9 @@ class NegativeQueue(_Memory):
         valid = check == check
         rank, number = valid.cumsum(0), valid.sum()
         # the last valid rows, by their rank from 1 on; ranks below stand for slots before the pointer, which stay
-        wanted = torch.arange(1 - batch, 1, device=rank.device)[-size:] + number
-        source = torch.searchsorted(rank, wanted.clamp(min=1)).clamp_(max=batch - 1)
-        stored, position = wanted > 0, (wanted + (self.pointer - 1)) % size
+        ranks = torch.arange(1 - batch, 1, device=rank.device)[-size:] + number
+        source = torch.searchsorted(rank, ranks.clamp(min=1)).clamp_(max=batch - 1)
+        stored, position = ranks > 0, (ranks + (self.pointer - 1)) % size
         for rows, new in ((self.student, student), (self.teacher, teacher)):
             moved = torch.where(stored.unsqueeze(1), new[source].to(rows.dtype), rows[position])
             rows.index_copy_(0, position, moved)
@@ -189,7 +189,8 @@ class MemoryBank(_Memory):
         if not self.training:
             return noise_contrast(x, *arguments)[:2]
         *plain, group = arguments
-        value, log_z, _ = _ops.noise_contrast(x, *plain, None if group is None else group_name(group.handle))
+        name = None if group is None else group_name(group.handle)
+        value, log_z, _ = _ops.noise_contrast(x, *plain, name, x.requires_grad)
         return value, log_z
 
     @torch.no_grad()

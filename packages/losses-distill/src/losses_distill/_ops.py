@@ -22,22 +22,33 @@ from losses_distill._contrast import noise_contrast as _noise_contrast
 _Results = tuple[Tensor, ...]
 
 
+def _gradient_like(x: Tensor, needs_grad: bool) -> Tensor:
+    """An allocated gradient, or one of no rows."""
+    return torch.empty_like(x) if needs_grad else x.new_empty(0, x.shape[1])
+
+
 @torch.library.custom_op(
     "losses_distill::key_logsumexp",
     mutates_args=(),
-    schema="(Tensor x, Tensor keys, Tensor bias, Tensor? same, float temperature) -> (Tensor, Tensor)",
+    schema=(
+        "(Tensor x, Tensor keys, Tensor bias, Tensor? same, float temperature, bool needs_grad) -> (Tensor, Tensor)"
+    ),
 )
-def key_logsumexp(x: Tensor, keys: Tensor, bias: Tensor, same: Tensor | None, temperature: float) -> _Results:
+def key_logsumexp(
+    x: Tensor, keys: Tensor, bias: Tensor, same: Tensor | None, temperature: float, needs_grad: bool
+) -> _Results:
     """The logsumexp of `losses_distill._contrast.key_scores` for each anchor, and its gradient with respect to it."""
     scores = key_scores(x, keys, bias, same, temperature)
+    if not needs_grad:
+        return scores.logsumexp(1), _gradient_like(x, needs_grad)
     log_p = F.log_softmax(scores, 1)
     value = scores.amax(1) - log_p.amax(1)
     return value, (log_p.exp_() @ keys).div_(temperature)
 
 
 @key_logsumexp.register_fake
-def _(x: Tensor, keys: Tensor, bias: Tensor, same: Tensor | None, temperature: float) -> _Results:
-    return x.new_empty(x.shape[:1]), torch.empty_like(x)
+def _(x: Tensor, *others: Any) -> _Results:
+    return x.new_empty(x.shape[:1]), _gradient_like(x, others[-1])
 
 
 @torch.library.custom_op(
@@ -45,7 +56,7 @@ def _(x: Tensor, keys: Tensor, bias: Tensor, same: Tensor | None, temperature: f
     mutates_args=(),
     schema=(
         "(Tensor x, Tensor bank, Tensor positive, Tensor negative, Tensor? own, Tensor log_z, float temperature, "
-        "float eps, str? group) -> (Tensor, Tensor, Tensor)"
+        "float eps, str? group, bool needs_grad) -> (Tensor, Tensor, Tensor)"
     ),
 )
 def noise_contrast(
@@ -58,18 +69,21 @@ def noise_contrast(
     temperature: float,
     eps: float,
     group: str | None,
+    needs_grad: bool,
 ) -> _Results:
     """The function of this name in `losses_distill._contrast`: value, log Z, gradient; the group by its name."""
     ranks = None if group is None else Group(named_group(group))
     found = _noise_contrast(x, bank, positive, negative, own, log_z, temperature, eps, ranks)
+    if not needs_grad:
+        return found.value, found.log_z, _gradient_like(x, needs_grad)
     gradient = found.keys.weighted_sum(torch.sigmoid(found.negative_logits))
     gradient = gradient.addcmul_(torch.sigmoid(-found.positive_logit), found.positives, value=-1)
     return found.value, found.log_z, gradient.div_(temperature)
 
 
 @noise_contrast.register_fake
-def _(x: Tensor, *_: Any) -> _Results:
-    return x.new_empty(x.shape[:1]), x.new_empty(()), torch.empty_like(x)
+def _(x: Tensor, *others: Any) -> _Results:
+    return x.new_empty(x.shape[:1]), x.new_empty(()), _gradient_like(x, others[-1])
 
 
 @torch.library.custom_op("losses_distill::first_order", mutates_args=(), schema="(Tensor gradient, Tensor x) -> Tensor")

@@ -88,7 +88,7 @@ def _through_standardization(grad: Tensor, z: Tensor, std: Tensor) -> Tensor:
     finite = z > -torch.inf
     n = finite.sum(1, keepdim=True).clamp_(min=1)
     z, grad = torch.where(finite, z, 0), torch.where(finite, grad, 0)
-    along = (grad * z).sum(1, keepdim=True) / n
-    grad = (grad - grad.sum(1, keepdim=True) / n).addcmul_(z, along, value=-1)
+    projection = (grad * z).sum(1, keepdim=True) / n
+    grad = (grad - grad.sum(1, keepdim=True) / n).addcmul_(z, projection, value=-1)
     # a position without spread has std inf, and so gradient 0
     return torch.where(finite, grad, 0).div_(std)

@@ -97,10 +97,10 @@ def rkd_angle(
         values.append(difference.add_(grad, alpha=-0.5).mul_(grad).sum((1, 2)))
         if needs_grad:
             inverse = ours.inverse[slice(*chunk)]
-            along = cosines.mul_(grad).sum(2).mul_(inverse).mul_(inverse)
+            projection = cosines.mul_(grad).sum(2).mul_(inverse).mul_(inverse)
             grad = grad.mul_(inverse.unsqueeze(2)).mul_(inverse.unsqueeze(1))
             # each pair (i,k) comes twice, so the derivatives of its two sides are one sum
-            grad_near.append(grad.sum(2).sub_(along))
+            grad_near.append(grad.sum(2).sub_(projection))
             grad_far = grad_far.sub_(grad.sum(0), alpha=0.5)
     value = torch.cat(values) if values else x.new_zeros(0)
     if not needs_grad:
