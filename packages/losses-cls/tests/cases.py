@@ -88,15 +88,24 @@ ELEMENT_EDGES = {
     "wrong and certain": _at(SATURATED, 1 - HARD),
 }
 
-INDEX = {"make": index, "ignore": ignore_labels(-100), "ignore_all": ignore_all(), "edges": EDGES, "saved": 1.0}
+INDEX = {
+    "make": index,
+    "ignore": ignore_labels(-100),
+    "ignore_all": ignore_all(),
+    "edges": EDGES,
+    "saved": 1.0,
+    "peak": 1.5,
+}
 ELEMENTWISE = {
     "make": multi_hot,
     "ignore": ignore_elements,
     "ignore_all": ignore_all(),
     "edges": ELEMENT_EDGES,
     "saved": 2.0,
+    "peak": 1.5,
 }
-ROWS = {"make": rows, "ignore": ignore_rows, "ignore_all": ignore_all(), "saved": 2.0}
+SOFT = {"make": soft, "saved": 2.0, "peak": 1.5}
+ROWS = {"make": rows, "ignore": ignore_rows, "ignore_all": ignore_all(), "saved": 2.0, "peak": 1.5}
 WEIGHTS = [0.5, 1.0, 2.0, 0.25, 3.0]
 DETACHED = {"gradcheck": False, "gradgradcheck": False, "why": "the focusing factor carries no gradient on purpose"}
 
@@ -126,9 +135,9 @@ CASES = [
         "ignore 255",
         ignore_index=255,
     ),
-    _case("CrossEntropyLoss", oracles.cross_entropy, {"make": soft, "saved": 2.0}, "soft", label_smoothing=0.1),
-    _case("SoftCrossEntropyLoss", oracles.soft_cross_entropy, {"make": soft, "saved": 2.0}),
-    _case("SoftCrossEntropyLoss", oracles.soft_cross_entropy, {"make": soft}, "class weight", class_weight=WEIGHTS),
+    _case("CrossEntropyLoss", oracles.cross_entropy, SOFT, "soft", label_smoothing=0.1),
+    _case("SoftCrossEntropyLoss", oracles.soft_cross_entropy, SOFT),
+    _case("SoftCrossEntropyLoss", oracles.soft_cross_entropy, SOFT, "class weight", class_weight=WEIGHTS),
     _case("BinaryCrossEntropyLoss", oracles.binary_cross_entropy, ELEMENTWISE),
     _case("BinaryCrossEntropyLoss", oracles.binary_cross_entropy, ELEMENTWISE, "pos weight", pos_weight=3.0),
     _case(
@@ -176,7 +185,7 @@ CASES = [
     _case("BinaryFocalLoss", oracles.sigmoid_focal, ELEMENTWISE, "soft power", alpha=None, gamma=0.5),
     _case("BinaryFocalLoss", oracles.sigmoid_focal, ELEMENTWISE, "plain", alpha=-1, gamma=0),
     _case("BinaryFocalLoss", oracles.sigmoid_focal, {"make": column}, "column", gamma=1.5),
-    _case("BinaryFocalLoss", oracles.sigmoid_focal, {"make": soft, "saved": 2.0}, "soft target"),
+    _case("BinaryFocalLoss", oracles.sigmoid_focal, SOFT, "soft target"),
     _case("MultiLabelFocalLoss", oracles.sigmoid_focal, ELEMENTWISE),
     _case(
         "MultiLabelFocalLoss",
@@ -197,7 +206,7 @@ CASES = [
         num_classes=C,
         class_weight=WEIGHTS,
     ),
-    _case("LabelSmoothLoss", oracles.label_smooth, {"make": soft}, "soft"),
+    _case("LabelSmoothLoss", oracles.label_smooth, SOFT, "soft"),
     _case("AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, **DETACHED),
     _case("AsymmetricLoss", oracles.asymmetric, ELEMENTWISE, "focus learns", disable_torch_grad_focal=False),
     _case("AsymmetricLossOptimized", oracles.asymmetric, ELEMENTWISE, **DETACHED),

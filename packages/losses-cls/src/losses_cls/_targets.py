@@ -13,7 +13,7 @@ from losses_core.utils import checks
 from losses_core.utils.value_checks import check_labels, check_probabilities
 
 
-def is_index(pred: Tensor, target: Tensor) -> bool:
+def is_index(pred: Any, target: Any) -> bool:
     """Whether ``target`` has the shape (N,*S) of class indices for ``pred`` (N,C,*S), not that of ``pred``."""
     if not (isinstance(pred, Tensor) and pred.is_floating_point()):
         checks.floating(pred)
@@ -24,7 +24,7 @@ def is_index(pred: Tensor, target: Tensor) -> bool:
         raise InputError(f"expected pred of shape (N, C, *S); got {tuple(pred.shape)}.")
     index_shape = (pred.shape[0], *pred.shape[2:])
     checks.shape("target", target, index_shape, tuple(pred.shape), reference=f"pred {tuple(pred.shape)}")
-    return target.ndim < pred.ndim
+    return bool(target.ndim < pred.ndim)
 
 
 def check_index(

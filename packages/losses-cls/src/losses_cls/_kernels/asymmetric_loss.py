@@ -18,7 +18,7 @@ def _bound(*, gamma_neg: float, gamma_pos: float, **_: Any) -> float:
     return 1 + max(gamma_neg, gamma_pos)
 
 
-@kernel(asymmetric_loss, bound=_bound)
+@kernel(asymmetric_loss, bound=_bound, temporaries=18)
 def asymmetric_kernel(
     x: Tensor,
     t: Tensor,

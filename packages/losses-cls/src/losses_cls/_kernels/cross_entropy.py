@@ -23,7 +23,7 @@ def _bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
 @kernel(
     cross_entropy,
     bound=_bound,
-    temporaries=3,
+    temporaries=4,
     large_blocks=True,
     supports=lambda pred, target, **_: target.ndim < pred.ndim,
 )
@@ -83,7 +83,7 @@ def _binary_bound(*, pos_weight: Any, class_weight: Any, with_logits: bool, **_:
     return 1.0 if with_logits and pos_weight is None and class_weight is None else None
 
 
-@kernel(binary_cross_entropy, bound=_binary_bound, temporaries=5)
+@kernel(binary_cross_entropy, bound=_binary_bound, temporaries=9)
 def binary_cross_entropy_kernel(
     x: Tensor,
     t: Tensor,

@@ -21,7 +21,7 @@ def _bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> float | 
     return None if class_weight is not None or isinstance(alpha, Tensor) else (1 + gamma / 2) * max(alpha, 1e-6)
 
 
-@kernel(softmax_focal_loss, bound=_bound, temporaries=3, large_blocks=True)
+@kernel(softmax_focal_loss, bound=_bound, temporaries=4, large_blocks=True)
 def softmax_focal_kernel(
     x: Tensor,
     target: Tensor,
