@@ -194,7 +194,7 @@ def sent_overlap(inputs, sizes):
 
 
 def sent_keys(inputs, sizes):
-    """How many rows; a key for each class and pixel; then the loss of each class, there and back."""
+    """How many rows; a key for each class and pixel, signed by the truth; the loss of each class, there and back."""
     classes, pixels = _sizes(inputs, sizes)
     return [8, classes * pixels * 8, classes * 8], [classes * 8]
 
@@ -202,12 +202,6 @@ def sent_keys(inputs, sizes):
 def sent_soft_keys(inputs, sizes):
     (*gathered, summed), back = sent_keys(inputs, sizes)
     return [*gathered, *gathered, summed], back
-
-
-def sent_hinge_keys(inputs, sizes):
-    """A byte of truth beside each key."""
-    _, pixels = _sizes(inputs, sizes)
-    return [8, pixels * 8, 8, pixels, 8], [8]
 
 
 def _sent_hardest(min_kept, *, classes):
@@ -239,27 +233,34 @@ def _case(loss, oracle, kind, id="", **options):
 
 
 def _dice(kind, id="", **options):
-    return _case("DiceLoss", oracles.dice, kind, id, **options)
+    return _case("DiceLoss", oracles.dice, {**kind, "peak": 2.5}, id, **options)
 
 
 def _binary_dice(kind, id="", **options):
-    return _case("BinaryDiceLoss", oracles.binary_dice, kind, id, **options)
+    return _case("BinaryDiceLoss", oracles.binary_dice, {**kind, "peak": 2.5}, id, **options)
 
 
 def _generalized(kind, id="", **options):
-    return _case("GeneralizedDiceLoss", oracles.generalized_dice, kind, id, **options)
+    return _case("GeneralizedDiceLoss", oracles.generalized_dice, {**kind, "peak": 2.5}, id, **options)
 
 
 def _lovasz(kind, id="", **options):
     settings = (
         {} if options.get("per_image") else {**BATCH, "sent": sent_soft_keys if kind["make"] is soft else sent_keys}
     )
-    return _case("LovaszLoss", oracles.lovasz, {**kind, **settings, "saved": 2.0}, id, **options)
+    if kind["make"] is index:
+        settings["peak"] = 5.0  # of four classes one at a time is sorted; of eight, 4.0
+    return _case("LovaszLoss", oracles.lovasz, {**kind, **settings}, id, **options)
 
 
 def _hinge(kind, id="", **options):
-    settings = {} if options.get("per_image") else {**BATCH, "sent": sent_hinge_keys}
-    return _case("LovaszHingeLoss", oracles.lovasz_hinge, {**kind, **settings}, id, **options)
+    settings = {} if options.get("per_image") else {**BATCH, "sent": lambda *given: sent_keys(*_one_channel(*given))}
+    return _case("LovaszHingeLoss", oracles.lovasz_hinge, {**kind, **settings, "peak": 14.0}, id, **options)
+
+
+def _one_channel(inputs, sizes):
+    pred = inputs.pred
+    return Inputs(pred if pred.shape[1] == 1 else pred.unsqueeze(1), inputs.target), sizes
 
 
 def _boundary(kind, id="", **options):
@@ -300,7 +301,7 @@ CASES = [
     _dice({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
     _dice(CHANNEL, "uint8"),
     _dice(VOLUME, "3-D"),
-    _dice(MANY, "many classes"),
+    _dice(MANY, "many classes", peak=3.0),  # images of 6 pixels, beside whose sums they are small
     _dice(LINE, "1-D"),
     _dice(ONE_HOT, "one-hot"),
     _dice(SOFT, "soft"),
@@ -321,8 +322,8 @@ CASES = [
     _generalized({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
     _generalized(VOLUME, "3-D"),
     _generalized(SOFT, "soft"),
-    _generalized(BINARY, "one channel"),
-    _generalized(BINARY_FLOAT, "one channel float", include_background=False),
+    _generalized(BINARY, "one channel", peak=3.1),
+    _generalized(BINARY_FLOAT, "one channel float", include_background=False, peak=3.1),
     _lovasz(INDEX),
     _lovasz(INDEX, "per image", per_image=True),
     _lovasz(FEW, "few"),

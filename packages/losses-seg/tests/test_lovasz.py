@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from losses_core import InputError, build_loss
+from losses_core import InputError, _blocks, build_loss
+from losses_core._memory import PeakMemory
+from losses_core.kernels import use_definitions
 from losses_seg import LovaszHingeLoss, LovaszLoss
 
 
@@ -145,3 +147,50 @@ def test_hinge_refuses_several_channels():
         LovaszHingeLoss()(torch.randn(2, 2, 4, 4), torch.randint(2, (2, 4, 4)))
     with pytest.raises(InputError, match="takes no sample weight with per_image=False"):
         LovaszHingeLoss()(torch.randn(2, 1, 4, 4), torch.randint(2, (2, 4, 4)), torch.ones(2))
+
+
+HARD = torch.nn.functional.one_hot(torch.arange(84).view(2, 6, 7) % 4, 4).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"per_image": True}, {"classes": [0, 3]}, {"classes": "all"}], ids=str)
+@pytest.mark.parametrize("activation", ["auto", "sigmoid", "none"])
+@pytest.mark.parametrize("target", [HARD.argmax(1), HARD, HARD * 0.7 + 0.1], ids=["labels", "one-hot", "soft"])
+@pytest.mark.parametrize("block", [7, 64, 1 << 16])
+def test_the_kernel_equals_the_definition(block, target, activation, options, monkeypatch):
+    x = torch.randn(2, 4, 6, 7, dtype=torch.double).softmax(1).requires_grad_()
+    target = target.clone()
+    target[0, ..., :2, :] = 255
+    loss = LovaszLoss(activation=activation, class_weight=[1.0, 0.5, 0.0, 2.0], **options)
+    with use_definitions():
+        expected = loss(x, target)
+        expected = (expected, *torch.autograd.grad(expected, x))
+    monkeypatch.setattr(_blocks, "CPU_BLOCK", block)
+    value = loss(x, target)
+    torch.testing.assert_close((value, *torch.autograd.grad(value, x)), expected)
+
+
+def test_a_soft_target_gets_its_gradient():
+    x, q = torch.randn(2, 3, 11, dtype=torch.double), torch.rand(2, 3, 11, dtype=torch.double)
+    for options in ({}, {"per_image": True}):
+        loss = LovaszLoss(**options)
+        assert torch.autograd.gradcheck(
+            lambda x, q, loss=loss: loss(x, q), (x.requires_grad_(), q.requires_grad_()), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("loss", [LovaszLoss(), LovaszLoss(classes="all", per_image=True)])
+@pytest.mark.parametrize("shape", [(16, 19, 672, 672), (2, 8, 256, 256, 128)])
+def test_memory_is_small_beside_the_logits(loss, shape):
+    x = torch.empty(shape, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    y = torch.empty(shape[:1] + shape[2:], dtype=torch.long, device="meta")
+    with PeakMemory() as memory:
+        loss(x, y).backward()
+    assert memory.peak < 4 * x.numel() * 2
+
+
+def test_a_small_loss_keeps_its_precision():
+    x = 1000 * torch.randn(1, 3, 40, 40)
+    y = x.argmax(1)
+    value, single = LovaszLoss()(x.double(), y), LovaszLoss()(x, y)
+    assert 0 < value < 1e-2
+    torch.testing.assert_close(single.double(), value, rtol=1e-5, atol=0)

@@ -17,6 +17,8 @@ CALLS = {
     "k-th largest": (_ops.kth_largest_op, (VALUES, 20, None, 0.9)),
     "k-th largest, a share": (_ops.kth_largest_op, (VALUES, None, 0.25, math.inf)),
     "k-th largest of none": (_ops.kth_largest_op, (VALUES[:0], None, 0.25, math.inf)),
+    "sort of one row": (_ops.sort_rows_op, (torch.randint(1 << 20, (1, 30)),)),
+    "sort of rows": (_ops.sort_rows_op, (torch.randint(1 << 20, (3, 30), dtype=torch.int32),)),
     "squared distance": (_ops.squared_distance_op, (MASK, [1.0, 0.5], torch.float64)),
     "boundary distance": (_ops.boundary_distance_op, ([LABELS], 3, None, [1.0, 1.0], 2.0, torch.float32)),
     "boundary distance of masks": (

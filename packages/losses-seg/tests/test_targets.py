@@ -214,6 +214,50 @@ def test_spatial_axes_are_needed(loss):
         loss()(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
 
 
+@pytest.mark.parametrize("value", [7, -1])
+@several
+def test_a_label_outside_the_classes(loss, value):
+    x, y = torch.randn(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.long)
+    y[1, 2, 3] = value
+    text = (
+        f"{loss.__name__}: expected target with class indices in [0, 3) or ignore_index=255; got {value} at [1, 2, 3]"
+    )
+    with pytest.raises(InputError, match=re.escape(text)):
+        loss()(x, y)
+    assert loss()(x, y, ignore_index=value).isfinite()
+
+
+@one
+def test_a_mask_with_another_value(loss):
+    x, y = torch.randn(2, 1, 4, 5), torch.randint(2, (2, 4, 5))
+    y[0, 1, 2] = 255
+    text = rf"{loss.__name__}: expected target with numbers in \[0, 1\] or ignore_index=-100; got 255"
+    with pytest.raises(InputError, match=text):
+        loss()(x, y, ignore_index=-100)
+    assert loss()(x, y).isfinite()
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.parametrize(
+    "loss", [*SEVERAL, BinaryDiceLoss, LovaszHingeLoss, OHEMBinaryLoss], ids=lambda loss: loss.__name__
+)
+def test_a_pred_without_pixels(loss, shape):
+    if loss is OHEMBinaryLoss and shape:
+        pytest.skip("elements of any shape")
+    with pytest.raises(InputError, match=f"{loss.__name__}: expected"):
+        loss()(torch.zeros(shape), torch.zeros(shape, dtype=torch.long))
+
+
+@several
+def test_nothing_is_ignored(loss):
+    x, y = torch.randn(2, 3, 4, 5), torch.randint(3, (2, 4, 5))
+    torch.testing.assert_close(loss()(x, y, ignore_index=None), loss()(x, y))
+    torch.testing.assert_close(loss(ignore_index=1)(x, y, ignore_index=None), loss()(x, y))
+    y[0, 0, 0] = 255
+    with pytest.raises(InputError, match=rf"{loss.__name__}: expected target with class indices in \[0, 3\); got 255"):
+        loss()(x, y, ignore_index=None)
+
+
 def test_they_add_up_in_one_config():
     names = [loss.__name__ for loss in SEVERAL]
     criterion = build_multi_loss([{"type": name, "loss_weight": 0.5} for name in names])

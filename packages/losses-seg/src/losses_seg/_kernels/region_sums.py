@@ -13,7 +13,7 @@ from losses_seg._region import Intersection, region_sums
 from losses_seg._targets import Activation, class_mask, ignored_mask, is_labels, masked
 
 
-@kernel(region_sums, passes=2, temporaries=2, large_blocks=True)
+@kernel(region_sums, passes=2, temporaries=3, large_blocks=True)
 class RegionSums:
     """Sums in the first pass, the gradient in the second one; both start from the probabilities, (n,C,s).
 
@@ -128,18 +128,14 @@ def _dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: b
     return grad.addcmul_(power(p, exponent - 1), grads[:, 1] * exponent)
 
 
-_RUN = 12
-"""Binary logarithm of the number of pixels that are added one after the other: millions would lose precision in
-float32, and wait for each other on an accelerator."""
-
-
 def _sum_by_label(values: Tensor, index: Tensor, classes: int) -> Tensor:
-    """Sum values (n,K,s) by the class of the pixel, index (n,1,s), to (n,K,C)."""
-    runs = (values.shape[2] >> _RUN) + 1
-    if runs > 1:
-        run = torch.arange(values.shape[2], device=values.device) >> _RUN
-        index = torch.add(index, run, alpha=classes)
-    sums = values.new_zeros(values.shape[0], values.shape[1], runs * classes)
-    sums.scatter_add_(2, index.expand_as(values), values)
-    total: Tensor = sums.unflatten(2, (runs, classes)).sum(2)
-    return total
+    """Sum values (n,K,s) by the class of the pixel, index (n,1,s), to (n,K,C).
+
+    In many sums of some hundred pixels that are added up at the end: one sum of millions would lose precision in
+    float32, and additions to one address wait for each other, as neighbours are mostly of one class.
+    """
+    sums = 1 << max(0, values.shape[2].bit_length() - 8)
+    index = torch.add(torch.arange(values.shape[2], device=values.device).bitwise_and_(sums - 1), index, alpha=sums)
+    total = values.new_zeros(values.shape[0], values.shape[1], classes * sums)
+    total.scatter_add_(2, index.expand_as(values), values)
+    return total.view(*values.shape[:2], classes, sums).sum(3)
