@@ -174,7 +174,7 @@ CASES = [
         config={"type": "DISTLoss"},
         inputs=inputs.pair(256, 1000, scale=2.0),
         peers={"mmrazor": mmrazor("dist_loss", "DISTLoss")},
-        budget=2.5,
+        budget=None,
     ),
     case(
         "feature_mse_16x256x56",
