@@ -285,6 +285,8 @@ class TestTargets:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             torch.testing.assert_close(loss(x, y), BinaryFocalLoss()(x, 1 - y))
+        compiled = torch.compile(loss, fullgraph=True, backend="eager")  # a warning would break the graph
+        torch.testing.assert_close(compiled(x, y), BinaryFocalLoss()(x, 1 - y))
 
     def test_num_classes_is_checked_and_not_frozen(self):
         loss = LabelSmoothLoss()

@@ -105,7 +105,7 @@ def focal_loss(
     function = softmax_focal_loss
     if use_sigmoid:
         function = index_focal_loss if is_index(pred, target) else binary_focal_loss
-        if function is index_focal_loss and pred.shape[1] == 1:
+        if function is index_focal_loss and pred.shape[1] == 1 and not torch.compiler.is_compiling():
             _warn_one_class()
     options = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
     return delegate(function, pred, target, **options)
