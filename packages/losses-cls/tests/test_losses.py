@@ -456,6 +456,26 @@ class TestFunctional:
         with pytest.raises(InputError, match="cross_entropy: expected target of shape"):
             functional.cross_entropy(x, y[:2])
 
+    def test_bad_input(self):
+        from losses_cls import functional
+
+        x, y, t, two = torch.zeros(2, 3), torch.zeros(2).long(), torch.zeros(2, 3), torch.ones(2)
+        for call, text in (
+            (lambda: functional.cross_entropy(x.long(), y), "cross_entropy: expected a floating pred"),
+            (lambda: functional.cross_entropy(x, y, class_weight=two), "class_weight: expected 3 entries"),
+            (lambda: functional.softmax_focal_loss(x, y, alpha=two), "alpha: expected 3 entries"),
+            (lambda: functional.binary_focal_loss(x, t, alpha=two), "binary_focal_loss: alpha: expected 3 entries"),
+            (lambda: functional.binary_cross_entropy(x, t, pos_weight=torch.ones(2, 3)), "pos_weight: expected 3"),
+            (lambda: functional.index_focal_loss(x, t), "index_focal_loss: expected target with class indices"),
+        ):
+            with pytest.raises(InputError, match=text):
+                call()
+
+    def test_one_number_serves_all_classes(self):
+        x, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 2])
+        torch.testing.assert_close(CrossEntropyLoss(2.0)(x, y), CrossEntropyLoss()(x, y))
+        torch.testing.assert_close(CrossEntropyLoss(2.0, reduction="sum")(x, y), CrossEntropyLoss([2.0] * 3)(x, y) * 8)
+
     def test_everything_is_exported(self):
         for name in losses_cls.__all__:
             assert getattr(losses_cls, name) is not None
