@@ -33,9 +33,10 @@ def _mean(
     t = target if target.dtype == pred.dtype else target.to(pred.dtype)
     if ignore_index is None:
         return F.binary_cross_entropy_with_logits(pred, t)
-    valid = target != ignore_index
+    ignored = target == ignore_index
+    valid = ~ignored
     weight = valid / valid.sum(dtype=pred.dtype).clamp(min=1)
-    return F.binary_cross_entropy_with_logits(pred.where(valid, 0), t, weight, reduction="sum")
+    return F.binary_cross_entropy_with_logits(pred.masked_fill(ignored, 0), t, weight, reduction="sum")
 
 
 @definition(layout="channels", prepare=_prepare, normalizer=element_normalizer, mean=_mean)
