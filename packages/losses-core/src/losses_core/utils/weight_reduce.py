@@ -58,8 +58,8 @@ class Reduction(NamedTuple):
         if denominator is None:
             return numerator if scale == 1.0 else numerator * scale
         if isinstance(denominator, Tensor):
-            # by where: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
-            denominator = torch.where(denominator <= 0, 1, denominator)
+            # by a mask: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
+            denominator = denominator.masked_fill(denominator <= 0, 1)
         elif denominator <= 0:
             denominator = 1
         if isinstance(denominator, Tensor) or scale == 1.0:
