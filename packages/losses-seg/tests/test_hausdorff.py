@@ -138,3 +138,12 @@ def test_preds_without_spatial_axes_are_an_error(shape):
     for pred in ((x, x), {"out": x}):
         with pytest.raises(InputError, match=r"HDLoss: expected pred as .*tensor"):
             HDLoss()(pred, torch.zeros(2, 4, 5, dtype=torch.long))
+
+
+@pytest.mark.parametrize("options", [{}, {"pred_mask": "threshold", "alpha": 1.5}])
+@pytest.mark.parametrize("shared", [False, True])
+def test_vmap(options, shared):
+    loss, x, y = HDLoss(**options), torch.randn(3, 2, 3, 8, 9), torch.randint(3, (3, 2, 8, 9))
+    y[:, :, 2] = 255
+    value = torch.func.vmap(loss, in_dims=(0, None if shared else 0))(x, y[0] if shared else y)
+    torch.testing.assert_close(value, torch.stack([loss(a, y[0] if shared else b) for a, b in zip(x, y, strict=True)]))

@@ -260,3 +260,11 @@ def test_a_soft_truth_of_one_class_is_mined_by_its_own_loss():
     every = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
     found = OHEMBinaryLoss(thresh=None, min_kept=12, reduction="none")(x.view(2, 25), target.view(2, 25)).flatten()
     torch.testing.assert_close(found, torch.where(every >= every.topk(12).values.min(), every, 0))
+
+
+@pytest.mark.parametrize("kept", [20, 0.3])
+def test_vmap(kept):
+    x, y = torch.randn(3, 2, 3, 8, 9), torch.randint(2, (3, 2, 8, 9))
+    for loss, pred in ((OHEMCrossEntropyLoss(None, kept), x), (OHEMBinaryLoss(None, kept), x[:, :, 0])):
+        value = torch.func.vmap(loss)(pred, y)
+        torch.testing.assert_close(value, torch.stack([loss(a, b) for a, b in zip(pred, y, strict=True)]))

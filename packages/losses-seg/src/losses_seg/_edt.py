@@ -29,42 +29,47 @@ def boundary_distance(
     steps: Sequence[float],
     exponent: float,
     dtype: torch.dtype,
+    loops: bool,
 ) -> Tensor:
-    """`losses_seg._ops.boundary_distance`, some images and classes at a time."""
+    """`losses_seg._ops.boundary_distance`, some images and classes at a time; ``loops``: by loops that read values."""
     size, *spatial = regions[0].shape[:1] + regions[0].shape[-len(steps) :]
-    total = torch.zeros((size, classes, *spatial), dtype=dtype, device=regions[0].device)
-    transform = squared_distance_by_loops if total.is_cpu else squared_distance_without_sync
-    pixels = max(1, math.prod(spatial))
-    sides = 2 * len(regions)
-    limit = _CPU_PART if total.is_cpu else _PART if sides * total.numel() > 4 * _PART else 4 * _PART
+    pixels, sides = max(1, math.prod(spatial)), 2 * len(regions)
+    few = size * classes * pixels * sides <= 4 * _PART
+    limit = _CPU_PART if loops else 4 * _PART if few else _PART
     images = max(1, limit // (pixels * classes * sides))
     channels = max(1, min(classes, limit // (pixels * sides)))
-    together = pixels * sides <= limit
+    total = None
+    if images < size or channels < classes or size == 0:
+        total = torch.zeros((size, classes, *spatial), dtype=dtype, device=regions[0].device)
     for n in range(0, size, images):
+        cut = [region[n : n + images] for region in regions]
         for c in range(0, classes, channels):
-            out = total[n : n + images, c : c + channels]
             keep = None
             if ignored is not None:
                 keep = ~ignored[n : n + images].expand(-1, classes, *spatial)[:, c : c + channels]
-            sources = _sources([region[n : n + images] for region in regions], c, keep, out)
-            for group in [torch.stack(list(sources))] if together else (one.unsqueeze(0) for one in sources):
+            result = None if total is None else total[n : n + images, c : c + channels]
+            sources = _sources(cut, range(classes)[c : c + channels], len(spatial), keep)
+            for group in [torch.stack(list(sources))] if pixels * sides <= limit else (s.unsqueeze(0) for s in sources):
+                transform = squared_distance_by_loops if loops else squared_distance_without_sync
                 power = transform(group.flatten(0, 2), steps, dtype).view(group.shape).nan_to_num_(posinf=0)
                 if exponent != 2:
                     power.pow_(exponent / 2)
-                out.add_(power.sum(0) if together else power.squeeze(0))
+                power = power.sum(0) if len(group) > 1 else power.squeeze(0)
+                result = power if result is None else result.add_(power)
                 del power  # not alive beside the next one
             if keep is not None:
-                out.mul_(keep)
-    return total
+                result = result.mul_(keep)  # type: ignore[union-attr]  # there are sources
+    return result if total is None else total  # type: ignore[return-value]  # one of the two
 
 
-def _sources(regions: Sequence[Tensor], first: int, keep: Tensor | None, out: Tensor) -> Iterator[Tensor]:
-    """The mask of each region and its complement, of the classes of ``out``: distances to both add up to one field."""
-    count = out.shape[1]
-    index = torch.arange(first, first + count, device=out.device).view(-1, *(1 for _ in out.shape[2:]))
+def _sources(regions: Sequence[Tensor], classes: range, dims: int, keep: Tensor | None) -> Iterator[Tensor]:
+    """The mask of each region and its complement, of some classes: distances to both add up to one field."""
     for region in regions:
-        labels = region.ndim < out.ndim
-        inside = region.unsqueeze(1) == index if labels else region[:, first : first + count]
+        if region.ndim > dims + 1:
+            inside = region[:, classes.start : classes.stop]
+        else:
+            index = torch.arange(classes.start, classes.stop, device=region.device)
+            inside = region.unsqueeze(1) == index.view(-1, *(1 for _ in range(dims)))
         yield inside if keep is None else inside & keep
         yield ~inside if keep is None else ~inside & keep
 
@@ -90,7 +95,7 @@ def _squared_distance(
     scale = steps[0] if min(steps) == max(steps) else 1.0
     steps = [step / scale for step in steps]
     whole = max(steps) == min(steps)
-    f = torch.empty(source.shape, dtype=dtype, device=source.device)
+    f = torch.empty_like(source, dtype=dtype, memory_format=torch.contiguous_format)
     lines = max(1, _PART // shape[-1])
     for part, out in zip(source.reshape(-1, shape[-1]).split(lines), f.view(-1, shape[-1]).split(lines), strict=True):
         _along_lines(part, steps[-1], out)
@@ -113,7 +118,8 @@ def _along_lines(source: Tensor, step: float, out: Tensor) -> None:
     previous = (source * (position + nowhere)).sub_(nowhere).cummax(-1).values
     following = (source * (nowhere - position)).sub_(nowhere).flip(-1).cummax(-1).values.flip(-1)
     gap = torch.minimum(position - previous, following.add_(position).neg_())
-    out.copy_(gap).mul_(step).square_()
+    out.copy_(gap).mul_(step)
+    out.mul_(out)
     out.add_(torch.zeros_like(out[:, :1]).masked_fill_(gap[:, :1] >= length, torch.inf))
 
 
@@ -152,7 +158,7 @@ def _envelope(f: Tensor, weight: float) -> Tensor:
     order = torch.arange(length + number - 1, device=f.device).view(1, -1, 1)
     begin = best[:, :-1] - first + order[:, :number]
     k = torch.zeros_like(order).expand(size, -1, columns).scatter(1, begin, 1).cumsum(1).sub_(1)
-    j = (order + first - k).clamp_(max=length - 1)
+    j = (order + first - k).clamp(max=length - 1)
     offset = (k * width).sub_(j).to(f.dtype).unsqueeze(2) + position[:width].view(-1, 1)  # x - j of each x
     candidates = torch.addcmul(f.gather(1, j).unsqueeze(2), offset, offset, value=weight)
     result = f.new_full((size, number, width, columns), torch.inf)

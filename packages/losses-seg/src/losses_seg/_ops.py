@@ -141,7 +141,7 @@ def boundary_distance(
     if (regions[0].is_cpu or torch.compiler.is_compiling()) and not transforms_active():
         found: Tensor = boundary_distance_op(regions, classes, ignored, steps, exponent, dtype)
         return found
-    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype)
+    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype, loops=False)
 
 
 @torch.library.custom_op(
@@ -159,7 +159,7 @@ def boundary_distance_op(
     dtype: torch.dtype,
 ) -> Tensor:
     """`boundary_distance`; on the CPU by loops that read values, and stop early."""
-    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype)
+    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype, loops=regions[0].is_cpu)
 
 
 @boundary_distance_op.register_fake

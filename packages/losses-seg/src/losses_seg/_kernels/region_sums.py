@@ -94,7 +94,7 @@ class RegionSums:
             minimum = intersection == "minimum" and target.is_floating_point()
             parts = [
                 _dense_grad(q, g, of.unsqueeze(3), exponent, minimum)
-                for (q, g), of in zip(_pairs(p, target, ignored, complement), grads.split(4, 1), strict=True)
+                for (q, g), of in zip(_pairs(p, target, None, complement), grads.split(4, 1), strict=True)
             ]
             grad = parts[0].sub_(parts[1]) if complement else parts[0]
         if activation == "softmax":
