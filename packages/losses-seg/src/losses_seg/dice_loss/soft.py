@@ -176,9 +176,9 @@ class DiceLoss(BatchReducedLoss):
     Example:
         >>> import torch
         >>> loss = DiceLoss(smooth=0.0)
-        >>> pred = torch.tensor([[[4.0, -4.0], [-4.0, 4.0]]])
+        >>> pred = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
         >>> loss(pred, torch.tensor([[0, 1]])), loss(pred, torch.tensor([[1, 0]]))
-        (tensor(1.1921e-07), tensor(0.9997))
+        (tensor(0.0159), tensor(0.8668))
 
     References:
         Milletari et al., V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation, 3DV
