@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses_core import ConfigError, InputError
+from losses_core import ConfigError, InputError, _blocks
+from losses_core.kernels import use_definitions
 from losses_seg import BoundaryLoss
-from losses_seg._window import window_max, window_max_grad
+from losses_seg._kernels.boundary import ContourSums, PooledContourSums
+from losses_seg._window import max_pool, max_pool_grad, window_max, window_max_grad
 from losses_seg.functional import boundary_loss
 
 
@@ -53,7 +55,8 @@ def test_the_window_is_max_pool(shape, size):
     assert torch.equal(window_max(x.detach(), size), expected)
     grad = torch.randn_like(expected)
     (wanted,) = torch.autograd.grad(expected, x, grad)
-    torch.testing.assert_close(window_max_grad(x.detach(), size, grad.clone()), wanted)
+    for function in (window_max_grad, max_pool_grad):
+        torch.testing.assert_close(function(x.detach(), size, grad.clone()), wanted)
 
 
 @pytest.mark.parametrize("shape", [(9,), (9, 7), (5, 6, 7)])
@@ -63,7 +66,34 @@ def test_of_equal_maxima_the_first_gets_the_gradient(shape):
     expected = pool(x, 5, 1, 2)
     grad = torch.randn_like(expected)
     (wanted,) = torch.autograd.grad(expected, x, grad)
-    torch.testing.assert_close(window_max_grad(x.detach(), 5, grad.clone()), wanted)
+    for function in (window_max_grad, max_pool_grad):
+        torch.testing.assert_close(function(x.detach(), 5, grad.clone()), wanted)
+
+
+def test_windows_of_four_axes():
+    x = torch.randn(2, 3, 4, 5, 6, 7)
+    assert torch.equal(max_pool(x, 3), window_max(x, 3))
+    y = torch.randint(3, (2, 4, 5, 6, 7))
+    expected = BoundaryLoss()(x, y)
+    with use_definitions():
+        torch.testing.assert_close(BoundaryLoss()(x, y), expected)
+
+
+@pytest.mark.parametrize("spatial", [(40,), (40, 3), (40, 3, 4)])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_pooling_and_lines_give_the_same(spatial, activation, dense, monkeypatch):
+    """The kernels of accelerators and of the CPU, in slabs of a few rows and one class at a time."""
+    monkeypatch.setattr(_blocks, "CPU_BLOCK", 1)
+    x, y = torch.rand(2, 3, *spatial), torch.randint(3, (2, *spatial))
+    target = F.one_hot(y, 3).movedim(-1, 1).float() if dense else y.masked_fill(y == 0, 255)
+    options = {"theta0": 3, "theta": 5, "ignore_index": None if dense else 255, "activation": activation}
+    grads = torch.randn(2, 4, 3)
+    for function, arguments in (("forward", (x, target)), ("backward", (x, target, grads))):
+        lines, pooled = (
+            getattr(kernel, function)(*arguments, **options) for kernel in (ContourSums, PooledContourSums)
+        )
+        torch.testing.assert_close(pooled, lines)
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 4])

@@ -14,9 +14,9 @@ LABELS = torch.randint(3, (2, 4, 5))
 IGNORED = torch.rand(2, 1, 4, 5) > 0.8
 
 CALLS = {
-    "k-th largest": (_ops.kth_largest_op, (VALUES, 20, None, 0.9)),
-    "k-th largest, a share": (_ops.kth_largest_op, (VALUES, None, 0.25, math.inf)),
-    "k-th largest of none": (_ops.kth_largest_op, (VALUES[:0], None, 0.25, math.inf)),
+    "k-th largest": (_ops.kth_largest_op, (VALUES, 20, None, 0.9, None)),
+    "k-th largest, a share": (_ops.kth_largest_op, (VALUES, None, 0.25, math.inf, None)),
+    "k-th largest of none": (_ops.kth_largest_op, (VALUES[:0], None, 0.25, math.inf, None)),
     "sort of one row": (_ops.sort_rows_op, (torch.randint(1 << 20, (1, 30)),)),
     "sort of rows": (_ops.sort_rows_op, (torch.randint(1 << 20, (3, 30), dtype=torch.int32),)),
     "squared distance": (_ops.squared_distance_op, (MASK, [1.0, 0.5], torch.float64)),

@@ -18,6 +18,9 @@ def probabilities(pred: Tensor, ignored: Tensor | None, activation: Activation =
     """
     kind = resolve(activation, pred.shape[1])
     x = masked(pred, ignored)  # before the activation too: the gradient of a NaN would be NaN
-    if kind == "none":
-        return x
-    return masked(torch.softmax(x, 1) if kind == "softmax" else torch.sigmoid(x), ignored)
+    return x if kind == "none" else masked(activate(x, kind), ignored)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The probabilities of logits (N,C,*S), by ``'softmax'``, ``'sigmoid'`` or ``'none'``."""
+    return x if activation == "none" else torch.softmax(x, 1) if activation == "softmax" else torch.sigmoid(x)

@@ -23,13 +23,13 @@ _CANDIDATES = 1 << 24  # elements of the largest intermediate where nothing is r
 
 
 def boundary_distance(
+    loops: bool,
     regions: Sequence[Tensor],
     classes: int,
     ignored: Tensor | None,
     steps: Sequence[float],
     exponent: float,
     dtype: torch.dtype,
-    loops: bool,
 ) -> Tensor:
     """`losses_seg._ops.boundary_distance`, some images and classes at a time; ``loops``: by loops that read values."""
     size, *spatial = regions[0].shape[:1] + regions[0].shape[-len(steps) :]

@@ -36,10 +36,8 @@ def hard_limit(loss: Tensor, thresh: float | None, min_kept: int | float, group:
         return 0.0
     enough = math.inf if thresh is None else next_above(-math.log(thresh), torch.finfo(loss.dtype).eps)
     number, share = (min_kept, None) if isinstance(min_kept, int) else (None, min_kept)
-    if group is None:
-        limit = _ops.kth_largest(loss.flatten(), number, share, enough)
-    else:
-        limit = _ops.kth_largest_of_group(loss.flatten(), number, share, group_name(group.handle))
+    name = None if group is None else group_name(group.handle)
+    limit = _ops.kth_largest(loss.flatten(), number, share, enough, name)
     return limit.clamp(0, enough)
 
 

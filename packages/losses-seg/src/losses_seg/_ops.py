@@ -1,10 +1,10 @@
-"""Algorithms without a gradient, as custom operators where they read values: the compiler does not trace into these."""
+"""Algorithms without a gradient. Where they read values they are custom operators, which no compiler traces into."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,14 @@ from losses_core.utils.autograd import transforms_active
 from losses_seg import _edt
 
 
-def kth_largest(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
+def _is_opaque(tensor: Tensor) -> bool:
+    """Whether the operator runs: where values may be read, or a compiler must not unroll loops over a batch."""
+    return (tensor.is_cpu or torch.compiler.is_compiling()) and not transforms_active()
+
+
+def kth_largest(
+    values: Tensor, number: int | None, share: float | None, enough: float, group: str | None = None
+) -> Tensor:
     """Find the K-th largest of the values that are not negative.
 
     On the CPU values are read, so that nothing is sorted where that can be avoided.
@@ -24,14 +31,14 @@ def kth_largest(values: Tensor, number: int | None, share: float | None, enough:
         number: K; None: ``share`` is given.
         share: K is this part of the values that take part, rounded up.
         enough: a value from which on the exact result does not matter.
+        group: name of the processes that hold the values together.
 
     Returns:
         0-d. -inf if fewer than K values take part; where K values reach ``enough``, it may be any number from there on.
     """
-    if (values.is_cpu or torch.compiler.is_compiling()) and not transforms_active():
-        found: Tensor = kth_largest_op(values, number, share, enough)
-        return found
-    return _kth_largest(values, number, share)
+    if group is None and not _is_opaque(values):
+        return _kth_largest(values, number, share)
+    return kth_largest_op(values, number, share, enough, group)  # type: ignore[no-any-return]
 
 
 def _kth_largest(values: Tensor, number: int | None, share: float | None) -> Tensor:
@@ -50,10 +57,14 @@ def _kth_largest(values: Tensor, number: int | None, share: float | None) -> Ten
 @torch.library.custom_op(
     "losses_seg::kth_largest",
     mutates_args=(),
-    schema="(Tensor values, int? number, float? share, float enough) -> Tensor",
+    schema="(Tensor values, int? number, float? share, float enough, str? group) -> Tensor",
 )
-def kth_largest_op(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
+def kth_largest_op(values: Tensor, number: int | None, share: float | None, enough: float, group: str | None) -> Tensor:
     """`kth_largest`; on the CPU inf where K values reach ``enough``."""
+    if group is not None:  # the lengths are known to the ranks together only
+        if number is not None and number < values.shape[0]:
+            values = values.topk(number, sorted=False).values  # no other can be among the largest of all
+        values = gather_cat(values, named_group(group))
     if not values.is_cpu:
         return _kth_largest(values, number, share)
     valid = torch.count_nonzero(values >= 0).item()
@@ -66,24 +77,7 @@ def kth_largest_op(values: Tensor, number: int | None, share: float | None, enou
 
 
 @kth_largest_op.register_fake
-def _(values: Tensor, number: int | None, share: float | None, enough: float) -> Tensor:
-    return values.new_empty(())
-
-
-@torch.library.custom_op(
-    "losses_seg::kth_largest_of_group",
-    mutates_args=(),
-    schema="(Tensor values, int? number, float? share, str group) -> Tensor",
-)
-def kth_largest_of_group(values: Tensor, number: int | None, share: float | None, group: str) -> Tensor:
-    """`kth_largest` over the values of all ranks, of lengths that only the ranks together know."""
-    if number is not None and number < values.shape[0]:
-        values = values.topk(number, sorted=False).values  # no other can be among the largest of all
-    return _kth_largest(gather_cat(values, named_group(group)), number, share)
-
-
-@kth_largest_of_group.register_fake
-def _(values: Tensor, number: int | None, share: float | None, group: str) -> Tensor:
+def _(values: Tensor, *_: Any) -> Tensor:
     return values.new_empty(())
 
 
@@ -95,10 +89,9 @@ def squared_distance(source: Tensor, steps: Sequence[float], dtype: torch.dtype)
         steps: size of an element along each axis of S.
         dtype: of the result.
     """
-    if (source.is_cpu or torch.compiler.is_compiling()) and not transforms_active():
-        found: Tensor = squared_distance_op(source, steps, dtype)
-        return found
-    return _edt.squared_distance_without_sync(source, steps, dtype)
+    if not _is_opaque(source):
+        return _edt.squared_distance_without_sync(source, steps, dtype)
+    return squared_distance_op(source, steps, dtype)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op(
@@ -138,38 +131,24 @@ def boundary_distance(
     Returns:
         (N,C,*S): for each region and class, the distance to the nearest element on the other side of its mask.
     """
-    if (regions[0].is_cpu or torch.compiler.is_compiling()) and not transforms_active():
-        found: Tensor = boundary_distance_op(regions, classes, ignored, steps, exponent, dtype)
-        return found
-    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype, loops=False)
+    if not _is_opaque(regions[0]):
+        return _edt.boundary_distance(False, regions, classes, ignored, steps, exponent, dtype)
+    return boundary_distance_op(regions, classes, ignored, steps, exponent, dtype)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op(
     "losses_seg::boundary_distance",
     mutates_args=(),
-    schema="(Tensor[] regions, int classes, Tensor? ignored, float[] steps, float exponent, ScalarType dtype)"
-    " -> Tensor",
+    schema="(Tensor[] regions, int classes, Tensor? ignored, float[] steps, float power, ScalarType dtype) -> Tensor",
 )
-def boundary_distance_op(
-    regions: Sequence[Tensor],
-    classes: int,
-    ignored: Tensor | None,
-    steps: Sequence[float],
-    exponent: float,
-    dtype: torch.dtype,
-) -> Tensor:
+def boundary_distance_op(regions: Sequence[Tensor], *arguments: Any) -> Tensor:
     """`boundary_distance`; on the CPU by loops that read values, and stop early."""
-    return _edt.boundary_distance(regions, classes, ignored, steps, exponent, dtype, loops=regions[0].is_cpu)
+    return _edt.boundary_distance(regions[0].is_cpu, regions, *arguments)
 
 
 @boundary_distance_op.register_fake
 def _(
-    regions: Sequence[Tensor],
-    classes: int,
-    ignored: Tensor | None,
-    steps: Sequence[float],
-    exponent: float,
-    dtype: torch.dtype,
+    regions: Sequence[Tensor], classes: int, _: Tensor | None, steps: Sequence[float], _e: float, dtype: torch.dtype
 ) -> Tensor:
     size, *spatial = regions[0].shape[:1] + regions[0].shape[-len(steps) :]
     return regions[0].new_empty((size, classes, *spatial), dtype=dtype)

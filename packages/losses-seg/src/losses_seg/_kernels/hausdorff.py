@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from losses_core.kernels import kernel
-from losses_seg._targets import Activation
+from losses_seg._activation import activate
+from losses_seg._targets import Activation, masked
 from losses_seg.boundary_loss.hausdorff import weighted_squared_error
 
 
@@ -20,7 +20,7 @@ class WeightedSquaredError:
     def forward(x: Tensor, target: tuple[Tensor, Tensor], *, ignored: Tensor | None, activation: Activation) -> Tensor:
         """Σ w (p-g)²."""
         truth, weight = target
-        error = _error(_probabilities(x, ignored, activation), truth, ignored)
+        error = _error(activate(masked(x, ignored), activation), truth, ignored)
         return error.square_().mul_(weight).flatten(2).sum(2).unsqueeze(1)
 
     @staticmethod
@@ -29,7 +29,7 @@ class WeightedSquaredError:
     ) -> Tensor:
         """2 w (p-g), through the activation."""
         truth, weight = target
-        p = _probabilities(x, ignored, activation)
+        p = activate(masked(x, ignored), activation)
         grad = _error(p, truth, ignored).mul_(weight).mul_(2 * grads.squeeze(1).unsqueeze(-1))
         if activation == "none":
             return grad
@@ -39,17 +39,9 @@ class WeightedSquaredError:
         return grad.addcmul_(p, grad.sum(1, keepdim=True), value=-1)
 
 
-def _probabilities(x: Tensor, ignored: Tensor | None, activation: Activation) -> Tensor:
-    if ignored is not None:
-        x = x.masked_fill(ignored, 0)
-    return x if activation == "none" else torch.softmax(x, 1) if activation == "softmax" else torch.sigmoid(x)
-
-
 def _error(p: Tensor, truth: Tensor, ignored: Tensor | None) -> Tensor:
     """p - g, and any number where ignored."""
     if truth.ndim == p.ndim:
         return p - truth
-    labels = truth.unsqueeze(1)
-    if ignored is not None:
-        labels = labels.masked_fill(ignored, 0)
+    labels = masked(truth.unsqueeze(1), ignored)
     return p.scatter_add(1, labels, p.new_full((), -1).expand(labels.shape))

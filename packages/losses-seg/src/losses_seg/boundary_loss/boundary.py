@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
@@ -14,7 +13,7 @@ from losses_core.errors import ConfigError, InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import upcast
-from losses_seg._activation import probabilities
+from losses_seg._activation import activate
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
@@ -29,6 +28,7 @@ from losses_seg._targets import (
     prepare_target,
     selected_classes,
 )
+from losses_seg._window import max_pool
 
 
 @definition(layout="batch", cast=False)
@@ -49,7 +49,7 @@ def contour_sums(
         (N,4,C): Σ b_p b_g^ext, Σ b_p, Σ b_g b_p^ext, Σ b_g.
     """
     ignored = ignored_mask(pred, target, ignore_index, activation)
-    p = probabilities(upcast(pred), ignored, activation)
+    p = activate(masked(upcast(pred), ignored), activation)
     g = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target
 
     def contour(mask: Tensor) -> Tensor:
@@ -59,16 +59,6 @@ def contour_sums(
     b_pred, b_true = contour(p), contour(g.to(p.dtype))
     maps = (b_pred * max_pool(b_true, theta), b_pred, b_true * max_pool(b_pred, theta), b_true)
     return torch.stack([x.flatten(2).sum(2) for x in maps], 1)
-
-
-def max_pool(x: Tensor, size: int) -> Tensor:
-    """Maximum over the window of odd ``size`` around each pixel of (N,C,*S)."""
-    if x.ndim > 5:  # the first spatial axis alone, then the others
-        lines = F.max_pool1d(x.movedim(2, -1).flatten(1, -2), size, 1, size // 2)
-        x = lines.view_as(x.movedim(2, -1)).movedim(-1, 1)
-        return max_pool(x.flatten(0, 1), size).view_as(x).movedim(1, 2)
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[x.ndim - 3]
-    return pool(x, size, 1, size // 2)
 
 
 def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
