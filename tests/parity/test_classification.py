@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from losses_cls import functional as ours
+from losses_core import Unreduced
 
 from .peers import Peers, compare
 
 SINGLE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}  # for peers that compute in float32
 
 
-def mean_of(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
-    return lambda *pair: loss(*pair, **options).mean()
+def mean_of(loss: Callable[..., Unreduced], **options: Any) -> Callable[..., Tensor]:
+    return lambda *pair: loss(*pair, **options).value.mean()
 
 
-def of(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
-    return lambda *pair: loss(*pair, **options)
+def of(loss: Callable[..., Unreduced], **options: Any) -> Callable[..., Tensor]:
+    return lambda *pair: loss(*pair, **options).value
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_cross_entropy(peer: Peers, pixels: tuple[Tensor, Tensor], smoothing: fl
 def test_soft_cross_entropy(peer: Peers, dense: tuple[Tensor, Tensor]) -> None:
     logits, soft = dense[0], dense[1].add(0.1).softmax(1)
     theirs = peer("torch.nn.functional:cross_entropy", logits, soft, reduction="none")
-    compare(ours.soft_cross_entropy, theirs, logits, soft)
+    compare(of(ours.soft_cross_entropy), theirs, logits, soft)
     theirs = peer("timm.loss.cross_entropy:SoftTargetCrossEntropy", logits, soft)
     compare(mean_of(ours.soft_cross_entropy), theirs, logits, soft)
 
