@@ -21,6 +21,8 @@ def probabilities(pred: Tensor, ignored: Tensor | None, activation: Activation =
     return x if kind == "none" else masked(activate(x, kind), ignored)
 
 
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """The probabilities of logits (N,C,*S), by ``'softmax'``, ``'sigmoid'`` or ``'none'``."""
-    return x if activation == "none" else torch.softmax(x, 1) if activation == "softmax" else torch.sigmoid(x)
+def activate(x: Tensor, activation: Activation, out: Tensor | None = None) -> Tensor:
+    """The probabilities of logits (N,C,*S), by ``'softmax'``, ``'sigmoid'`` or ``'none'``; in ``out`` if given."""
+    if activation == "none":
+        return x if out is None else out.copy_(x)
+    return torch.softmax(x, 1, out=out) if activation == "softmax" else torch.sigmoid(x, out=out)

@@ -114,6 +114,11 @@ def region(
     return Region(both, p, g if target.is_floating_point() else g.detach(), pixels.detach())
 
 
+def positive(total: Tensor, smooth: float) -> Tensor:
+    """A denominator ``total + smooth``, and 1 where it is 0, as the numerator is then."""
+    return total + smooth if smooth else total.masked_fill(total == 0, 1)
+
+
 def prepare_region(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Check the arguments of a region loss (`losses_core.kernels.Prepare`)."""
     target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])

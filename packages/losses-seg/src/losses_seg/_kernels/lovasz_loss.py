@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losses_core._blocks import block_size, ranges, sample_block_size
 from losses_core.kernels import kernel
+from losses_seg._activation import activate
 from losses_seg._jaccard import error_key, from_rows, jaccard_gradient, to_rows
 from losses_seg._sync import SyncGroup
 from losses_seg._targets import Activation, Classes, class_mask, ignored_mask, is_labels, masked, selected_ids
@@ -41,7 +42,7 @@ def lovasz(
     # the probabilities; once its class has been sorted, p times the derivative with respect to p
     grad = x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
     for images, pixels in _blocks(x):
-        _activate(x[images, :, pixels].to(grad.dtype), activation, out=grad[images, :, pixels])
+        activate(x[images, :, pixels].to(grad.dtype), activation, out=grad[images, :, pixels])
     grad = grad if ignored is None else grad.masked_fill_(ignored, 0)
     ids, size = selected_ids(c, classes, ignore_index), block_size(x, temporaries=8)
     value, total = grad.new_zeros(2, n if per_image else 1, c)
@@ -62,7 +63,7 @@ def lovasz(
         return value, (grad if ignored is None else grad.masked_fill_(ignored, 0)).view(shape)
     for images, pixels in _blocks(x):
         part = grad[images, :, pixels]
-        p = _activate(x[images, :, pixels].to(grad.dtype), activation)
+        p = activate(x[images, :, pixels].to(grad.dtype), activation)
         p = p if ignored is None else p.masked_fill_(ignored[images, :, pixels], 0)
         part.addcmul_(p, part.sum(1, keepdim=True) if activation == "softmax" else part, value=-1)
     return value, grad.view(shape)
@@ -90,12 +91,6 @@ def _rank(p: Tensor, target: Tensor, ignored: Tensor | None, per_image: bool, of
 def _select(mask: Tensor | None, images: slice, channels: slice) -> Tensor | None:
     """A part of a mask (N,1,P) or (N,C,P)."""
     return None if mask is None else mask[images] if mask.shape[1] == 1 else mask[images, channels]
-
-
-def _activate(x: Tensor, activation: Activation, out: Tensor | None = None) -> Tensor:
-    if activation == "none":
-        return x if out is None else out.copy_(x)
-    return torch.softmax(x, 1, out=out) if activation == "softmax" else torch.sigmoid(x, out=out)
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_core.utils.stable import power
+from losses_seg._activation import activate
 from losses_seg._region import Intersection, region_sums
 from losses_seg._targets import Activation, class_mask, ignored_mask, is_labels, masked
 
@@ -32,10 +33,7 @@ class RegionSums:
         x: Tensor, target: Tensor, *, out: Tensor | None, ignore_index: int | None, activation: Activation, **_: Any
     ) -> Tensor:
         """The probabilities, 0 where ignored."""
-        if activation == "none":
-            p = x.clone() if out is None else out.copy_(x)
-        else:
-            p = torch.softmax(x, 1, out=out) if activation == "softmax" else torch.sigmoid(x, out=out)
+        p = x.clone() if activation == "none" and out is None else activate(x, activation, out)
         ignored = ignored_mask(x, target, ignore_index, activation)
         return p if ignored is None else p.masked_fill_(ignored, 0)
 
@@ -59,7 +57,7 @@ class RegionSums:
             both, area = _sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
             pixels = area.sum(1, keepdim=True).expand_as(area)
             return torch.stack([both, power(p, exponent).sum(2), area, pixels], 1)
-        pixels = p.new_full((), p.shape[2]) if ignored is None else (~ignored).to(p.dtype).sum(2)
+        pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
         pixels, sums = pixels.expand(p.shape[:2]), []
         for q, g in _pairs(p, target, ignored, complement):
             both = q * g if intersection == "product" else torch.minimum(q, g)
@@ -81,11 +79,10 @@ class RegionSums:
         complement: bool,
     ) -> Tensor:
         """The gradient of the sums times ``grads`` (n,4,C), or (n,8,C), in the memory of p."""
-        ignored = ignored_mask(p, target, ignore_index, activation)
-        # first the derivative with respect to p; at ignored elements anything
+        # first the derivative with respect to p; at ignored elements anything, as p is 0 there
         if is_labels(p, target) and not cls.encode:
             of_both, of_power = grads[:, 0], grads[:, 1, :, None]
-            index = masked(target.unsqueeze(1), ignored)
+            index = masked(target.unsqueeze(1), ignored_mask(p, target, ignore_index, activation))
             grad = (
                 of_power.expand_as(p).contiguous() if exponent == 1 else power(p, exponent - 1) * (exponent * of_power)
             )
@@ -102,6 +99,7 @@ class RegionSums:
             return torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=p)
         if activation == "sigmoid":
             return torch.addcmul(p, p, p, value=-1, out=p).mul_(grad)
+        ignored = ignored_mask(p, target, ignore_index, activation)
         return grad if ignored is None else grad.masked_fill_(ignored, 0)
 
 

@@ -11,8 +11,7 @@ from losses_core import LossOptions, Unreduced, examples
 from losses_core.errors import InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.stable import ratio
-from losses_seg._region import prepare_region, region
+from losses_seg._region import positive, prepare_region, region
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, selected_classes
 
@@ -77,17 +76,17 @@ def generalized_dice_loss(
     classes = selected_classes(sums.target.shape[-1], pred.device, "all", excluded, include_background)
     weight = _class_weight(sums.target, classes, _POWERS[weight_type], absent)
     total = (weight * (sums.pred + sums.target)).sum(-1)
-    numerator = total - 2 * (weight * sums.intersection).sum(-1)  # of 1 - (2 Σ w I + s) / (total + s)
-    value = numerator / (total + smooth) if smooth else ratio(numerator, total)
+    numerator = total.sub((weight * sums.intersection).sum(-1), alpha=2)  # of 1 - (2 Σ w I + s) / (total + s)
+    value = numerator / positive(total, smooth)
     normalizer = None if ignore_index is None else (sums.pixels > 0).any(-1)
     return Unreduced(value, normalizer, already_global=group is not None)
 
 
 def _class_weight(area: Tensor, classes: Tensor | None, power: int, absent: Absent) -> Tensor:
     """A^-power, scaled so that the rarest class has weight 1: then ``smooth`` is in pixels at every resolution."""
-    present = area > 0 if classes is None else classes & (area > 0)
-    rarest = area.masked_fill(~present, torch.inf).amin(-1, keepdim=True)
-    weight = (rarest / area.masked_fill(~present, 1)).pow(power).where(present, 1 if absent == "max" else 0)
+    missing = area <= 0 if classes is None else ~classes | (area <= 0)
+    rarest = area.masked_fill(missing, torch.inf).amin(-1, keepdim=True)
+    weight = (rarest / area.masked_fill(missing, 1)).pow(power).masked_fill(missing, 1 if absent == "max" else 0)
     return weight if classes is None else weight.where(classes, 0)
 
 

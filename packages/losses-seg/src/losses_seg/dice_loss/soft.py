@@ -10,8 +10,7 @@ from torch import Tensor
 from losses_core import LossOptions, Unreduced, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.stable import ratio
-from losses_seg._region import Region, loss_per_class, prepare_region, region
+from losses_seg._region import Region, loss_per_class, positive, prepare_region, region
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, Classes, check_classes, one_channel
 
@@ -127,7 +126,7 @@ def _intersection(exponent: float) -> Literal["product", "minimum"]:
 def _dice(sums: Region, smooth: float) -> Tensor:
     total = sums.pred + sums.target
     numerator = total.sub(sums.intersection, alpha=2)  # of 1 - (2I + s) / (total + s)
-    return numerator / (total + smooth) if smooth else ratio(numerator, total)
+    return numerator / positive(total, smooth)
 
 
 class DiceLoss(BatchReducedLoss):
