@@ -1,4 +1,4 @@
-"""The Lovasz extension of the Jaccard loss: its gradient with respect to the errors, by one sort of them."""
+"""The Lovasz extension of the Jaccard loss: its gradient by one sort of the errors, and the mean over classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from losses_core._blocks import block_size, ranges
 from losses_core.utils.stable import ratio
 from losses_seg._ops import sort_rows
 from losses_seg._sync import SyncGroup
-from losses_seg._targets import masked
+from losses_seg._targets import Classes, masked, selected_classes
 
 
 def surrogate(
@@ -117,3 +117,44 @@ def _soft_gradient(order: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     union = missed + torch.arange(g.shape[-1], device=g.device)
     increase = ratio(missed * (1 - g) + g * union, union * (union + 1 - g), otherwise=1).to(truth.dtype)
     return torch.zeros_like(increase).scatter(-1, order, increase), total.to(truth.dtype)
+
+
+def truth_of(target: Tensor, ignored: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A target in the shape of pred as bool, or numbers if it is soft; False or 0 where ignored."""
+    return masked(target.to(dtype) if target.is_floating_point() else target == 1, ignored)
+
+
+def class_share(
+    total: Tensor, classes: Classes, ignore_index: int | None, class_weight: Tensor | None, dtype: torch.dtype
+) -> Tensor | float:
+    """The share of each class in the mean over classes (R,C), 0 if it is not counted; a number where all are alike.
+
+    Args:
+        total: sum of the truth of each class (R,C).
+        classes: as of ``lovasz_loss``.
+        ignore_index: as of ``lovasz_loss``.
+        class_weight: (C,).
+        dtype: of the result.
+    """
+    counted = selected_classes(total.shape[1], total.device, classes, ignore_index)
+    if classes == "present":
+        present = total > 0
+        counted = present if counted is None else counted & present
+    if counted is None and class_weight is None:
+        return 1 / total.shape[1]
+    if counted is not None:
+        counted = counted.expand_as(total)
+    if class_weight is None:
+        weight = counted.to(dtype)  # type: ignore[union-attr]  # it is there
+    else:
+        weight = class_weight.to(dtype).expand_as(total)
+        weight = weight if counted is None else weight.where(counted, 0)
+    whole = weight.sum(-1, keepdim=True)
+    return weight / whole.masked_fill(whole == 0, 1)
+
+
+def mean_over_classes(value: Tensor, share: Tensor | float) -> Tensor:
+    """Σ share · value; a class without a share may be anything."""
+    if isinstance(share, float):
+        return value.mean(-1)
+    return (share * value.masked_fill(share == 0, 0)).sum(-1)

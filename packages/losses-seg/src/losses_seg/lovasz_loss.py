@@ -14,7 +14,7 @@ from losses_core.utils import checks
 from losses_core.utils.precision import upcast
 from losses_core.utils.value_checks import values_are_checked
 from losses_seg._activation import probabilities
-from losses_seg._jaccard import surrogate
+from losses_seg._jaccard import class_share, mean_over_classes, surrogate, truth_of
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import (
     ACTIVATIONS,
@@ -28,7 +28,6 @@ from losses_seg._targets import (
     masked,
     one_channel,
     prepare_target,
-    selected_classes,
 )
 
 
@@ -108,47 +107,6 @@ def lovasz_loss(
     return value[0] if group is None else Unreduced(value[0], already_global=True)
 
 
-def truth_of(target: Tensor, ignored: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """A target in the shape of pred as bool, or numbers if it is soft; False or 0 where ignored."""
-    return masked(target.to(dtype) if target.is_floating_point() else target == 1, ignored)
-
-
-def class_share(
-    total: Tensor, classes: Classes, ignore_index: int | None, class_weight: Tensor | None, dtype: torch.dtype
-) -> Tensor | float:
-    """The share of each class in the mean over classes (R,C), 0 if it is not counted; a number where all are alike.
-
-    Args:
-        total: sum of the truth of each class (R,C).
-        classes: as of `lovasz_loss`.
-        ignore_index: as of `lovasz_loss`.
-        class_weight: (C,).
-        dtype: of the result.
-    """
-    counted = selected_classes(total.shape[1], total.device, classes, ignore_index)
-    if classes == "present":
-        present = total > 0
-        counted = present if counted is None else counted & present
-    if counted is None and class_weight is None:
-        return 1 / total.shape[1]
-    if counted is not None:
-        counted = counted.expand_as(total)
-    if class_weight is None:
-        weight = counted.to(dtype)  # type: ignore[union-attr]  # it is there
-    else:
-        weight = class_weight.to(dtype).expand_as(total)
-        weight = weight if counted is None else weight.where(counted, 0)
-    whole = weight.sum(-1, keepdim=True)
-    return weight / whole.masked_fill(whole == 0, 1)
-
-
-def mean_over_classes(value: Tensor, share: Tensor | float) -> Tensor:
-    """Σ share · value; a class without a share may be anything."""
-    if isinstance(share, float):
-        return value.mean(-1)
-    return (share * value.masked_fill(share == 0, 0)).sum(-1)
-
-
 def _prepare_hinge(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     pred, target = one_channel(pred, target, "LovaszLoss")
     target, ignore_index, _ = prepare_target(pred, target, options["ignore_index"], "none")
@@ -199,8 +157,8 @@ class LovaszLoss(BatchReducedLoss):
 
     Args:
         per_image: a loss per image (True), or one of the whole batch, whose IoU is the usual metric. Default: False.
-        ignore_index: label whose pixels are left out and get no gradient; in [0,C) it takes that class out too.
-            Default: 255. May also be given per call.
+        ignore_index: label of the pixels that are excluded and get no gradient; in [0,C) it excludes that class too.
+            Default: 255. May also be given per call, there also as None.
         classes: ``'present'`` averages the classes that occur in the batch (or image), ``'all'`` all, a list those ids.
             Default: ``'present'``.
         class_weight: list or tensor of C weights ≥ 0. Default: none.
@@ -219,9 +177,9 @@ class LovaszLoss(BatchReducedLoss):
         the ``sum``, or (N,) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit; a sample weight without ``per_image``.
+        InputError: a shape or a dtype that does not fit; a label outside [0,C) that is not ``ignore_index``; a sample
+            weight without ``per_image``.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -235,10 +193,10 @@ class LovaszLoss(BatchReducedLoss):
         Intersection-Over-Union Measure in Neural Networks, CVPR 2018, arXiv 1705.08790.
 
     Notes:
-        Value and gradient equal the authors' code, whose ``classes is 'present'`` however means all classes for a
-        string that comes from a config, and which counts a fully ignored image as a loss of 0. With one channel class 1
-        is the truth, not class 0. Shapes are static: ignored pixels are sorted last, not taken out. It keeps twice the
-        bytes of pred: probabilities and slope.
+        Value and gradient equal the authors' code, except that there ``classes is 'present'`` means all classes for a
+        string from a config, and that a fully ignored image has a loss of 0 and is counted. With one channel class 1 is
+        the truth, not class 0. Shapes are static: ignored pixels are sorted behind all others. The gradient is computed
+        with the value, some classes at a time, and is all that is saved for backward.
     """
 
     function = lovasz_loss
@@ -273,7 +231,8 @@ class LovaszHingeLoss(BatchReducedLoss):
 
     Args:
         per_image: a loss per image (True), or one of the whole batch. Default: False.
-        ignore_index: value whose pixels are left out and get no gradient. Default: 255. May also be given per call.
+        ignore_index: value of the pixels that are excluded and get no gradient. Default: 255. May also be given per
+            call, there also as None.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -286,7 +245,8 @@ class LovaszHingeLoss(BatchReducedLoss):
         the ``sum``, or (N,) for ``none``.
 
     Raises:
-        InputError: a shape that does not fit; several channels with class indices; a weight without ``per_image``.
+        InputError: a shape that does not fit; several channels with class indices; a value outside [0,1] that is not
+            ``ignore_index``; a weight without ``per_image``.
         ConfigError: an option outside its range.
 
     Example:
@@ -300,7 +260,7 @@ class LovaszHingeLoss(BatchReducedLoss):
         Intersection-Over-Union Measure in Neural Networks, CVPR 2018, arXiv 1705.08790, section 3.1 (the hinge).
 
     Notes:
-        Value and gradient equal the authors' code, but for a fully ignored image, which is left out of the mean here.
+        Value and gradient equal the authors' code, except that a fully ignored image is not counted in the mean.
     """
 
     function = lovasz_hinge_loss

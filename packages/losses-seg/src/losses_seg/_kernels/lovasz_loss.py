@@ -11,10 +11,18 @@ from torch import Tensor
 from losses_core._blocks import block_size, ranges, sample_block_size
 from losses_core.kernels import kernel
 from losses_seg._activation import activate
-from losses_seg._jaccard import error_key, from_rows, jaccard_gradient, to_rows
+from losses_seg._jaccard import (
+    class_share,
+    error_key,
+    from_rows,
+    jaccard_gradient,
+    mean_over_classes,
+    to_rows,
+    truth_of,
+)
 from losses_seg._sync import SyncGroup
 from losses_seg._targets import Activation, Classes, class_mask, ignored_mask, is_labels, masked, selected_ids
-from losses_seg.lovasz_loss import class_share, lovasz_hinge_loss, lovasz_loss, mean_over_classes, truth_of
+from losses_seg.lovasz_loss import lovasz_hinge_loss, lovasz_loss
 
 
 def _one_rank(pred: Tensor, target: Tensor, *, group: SyncGroup | None, **_: Any) -> bool:

@@ -103,8 +103,8 @@ class GeneralizedDiceLoss(BatchReducedLoss):
 
     Args:
         smooth: s ≥ 0, in pixels of the rarest class. Default: 1.
-        ignore_index: label whose pixels leave every sum and get no gradient; in [0,C) it takes that class out too.
-            Default: 255. May also be given per call.
+        ignore_index: label of the pixels that are excluded from every sum and get no gradient; in [0,C) it excludes
+            that class too. Default: 255. May also be given per call, there also as None.
         weight_type: ``'square'`` 1/A², ``'simple'`` 1/A, ``'uniform'`` 1. Default: ``'square'``.
         absent: weight of a class that does not occur: ``'max'``, that of the rarest one that does, or ``'zero'``.
             Default: ``'max'``.
@@ -123,9 +123,9 @@ class GeneralizedDiceLoss(BatchReducedLoss):
         0-d for ``mean`` (over images that are not fully ignored) and ``sum``; for ``none`` (N,), or 0-d over the batch.
 
     Raises:
-        InputError: a shape or a dtype that does not fit; a sample weight with ``per_image=False``.
+        InputError: a shape or a dtype that does not fit; a label outside [0,C) that is not ``ignore_index``; a sample
+            weight with ``per_image=False``.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -139,8 +139,8 @@ class GeneralizedDiceLoss(BatchReducedLoss):
         DLMIA 2017, arXiv 1707.03237.
 
     Notes:
-        Without the scaling the weights fall with the area of the image while ``smooth`` stays: in a well-known
-        implementation an all-wrong prediction costs 0.16 at 2048². Here its cost does not depend on the resolution.
+        Without the scaling the weights decrease with the area of the image, and ``smooth`` does not: MONAI's loss of an
+        all-wrong prediction is 0.16 at 2048². This one does not depend on the resolution.
     """
 
     function = generalized_dice_loss

@@ -142,16 +142,16 @@ class DiceLoss(BatchReducedLoss):
     Use when: semantic and instance segmentation with imbalanced classes, beside cross-entropy; medical images.
 
     Args:
-        smooth: s ≥ 0, in pixels, in numerator and denominator; with 0, an empty class that is predicted empty costs 0.
-            Default: 1.
+        smooth: s ≥ 0, in pixels, in numerator and denominator; with 0, the loss of an absent class that is not
+            predicted is 0. Default: 1.
         exponent: e ≥ 1 in the denominator. Default: 2.
-        ignore_index: label whose pixels leave every sum and get no gradient; in [0,C) it takes that class out of the
-            mean too. Default: 255. May also be given per call.
+        ignore_index: label of the pixels that are excluded from every sum and get no gradient; in [0,C) it excludes
+            that class from the mean too. Default: 255. May also be given per call, there also as None.
         naive_dice: e = 1 instead of ``exponent``. Default: False.
         class_weight: list or tensor of C weights ≥ 0. Default: none.
         per_image: a Dice per image and class (True), or per class over the whole batch. Default: True.
-        classes: ``'all'``; ``'present'`` leaves out a class that does not occur in the image (or batch); a list of ids.
-            Default: ``'all'``.
+        classes: ``'all'``; ``'present'``, those that occur in the image (or batch); or a list of ids. Default:
+            ``'all'``.
         include_background: whether class 0 is averaged too (one channel is always averaged). Default: True.
         activation: ``'auto'`` (softmax for several channels, sigmoid for one), ``'softmax'``, ``'sigmoid'``, or
             ``'none'`` for a pred that holds probabilities. Default: ``'auto'``.
@@ -164,13 +164,13 @@ class DiceLoss(BatchReducedLoss):
         - weight: (N,), with ``per_image``.
 
     Returns:
-        0-d for ``mean`` (Σ w L / Σ w over the counted pairs; a fully ignored image is none) and ``sum``; for ``none``
-        (N,C), or (C,) over the batch.
+        0-d for ``mean`` (Σ w L / Σ w over the pairs that are counted, none of a fully ignored image) and ``sum``; for
+        ``none`` (N,C), or (C,) over the batch.
 
     Raises:
-        InputError: a shape or a dtype that does not fit; a sample weight with ``per_image=False``.
+        InputError: a shape or a dtype that does not fit; a label outside [0,C) that is not ``ignore_index``; a sample
+            weight with ``per_image=False``.
         ConfigError: an option outside its range.
-        RuntimeError: on the CPU, a label outside [0,C) that is not ``ignore_index``.
 
     Example:
         >>> import torch
@@ -184,10 +184,11 @@ class DiceLoss(BatchReducedLoss):
         2016, arXiv 1606.04797.
 
     Notes:
-        The mean is over classes always: with a softmax, one ratio over all classes is only 1 - mean of the true class's
-        probability. Sums are float32 or better, so 512² pixels in half precision give the float32 result (NaN or 1.0 in
-        well-known implementations). Index targets are never one-hot encoded. For soft targets and e = 1 the
-        intersection is (Σp + Σg - Σ\|p-g\|)/2, so that a perfect soft prediction costs 0.
+        The mean is always over classes: with a softmax, one ratio over all classes is only 1 minus the mean probability
+        of the true class. Sums are in float32 or better, so 512² pixels in half precision give the float32 result
+        (other libraries return NaN or 1.0). Index targets are not one-hot encoded. For soft targets and e = 1 the
+        intersection is (Σp + Σg - Σ\|p-g\|)/2, so that the loss of a perfect soft prediction is 0. In half precision
+        nothing of the size of the logits is saved for backward; in full precision the probabilities are.
     """
 
     function = dice_loss
@@ -230,13 +231,14 @@ class BinaryDiceLoss(BatchReducedLoss):
     Use when: one structure against the rest (lesions, roads, a mask per instance), beside binary cross-entropy.
 
     Args:
-        smooth: s ≥ 0, in pixels, in numerator and denominator; with 0, an empty mask that is predicted empty costs 0.
-            Default: 1.
+        smooth: s ≥ 0, in pixels, in numerator and denominator; with 0, the loss of an empty mask that is predicted
+            empty is 0. Default: 1.
         exponent: e ≥ 1 in the denominator. Default: 2.
-        ignore_index: value whose pixels leave every sum and get no gradient. Default: 255. May also be given per call.
+        ignore_index: value of the pixels that are excluded from every sum and get no gradient. Default: 255. May also
+            be given per call, there also as None.
         naive_dice: e = 1 instead of ``exponent``. Default: False.
         per_image: a Dice per image (True), or one of the whole batch. Default: True.
-        classes: ``'all'``; ``'present'`` leaves out images without foreground. Default: ``'all'``.
+        classes: ``'all'``, or ``'present'``: only images with foreground are counted. Default: ``'all'``.
         activation: ``'auto'`` or ``'sigmoid'``, or ``'none'`` for a pred that holds probabilities. Default: ``'auto'``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
@@ -249,7 +251,8 @@ class BinaryDiceLoss(BatchReducedLoss):
         0-d for ``mean`` (over images that are not fully ignored) and ``sum``; for ``none`` (N,), or 0-d over the batch.
 
     Raises:
-        InputError: a shape that does not fit; several channels with class indices; a weight with ``per_image=False``.
+        InputError: a shape that does not fit; several channels with class indices; a value outside [0,1] that is not
+            ``ignore_index``; a weight with ``per_image=False``.
         ConfigError: an option outside its range.
 
     Example:
