@@ -136,9 +136,9 @@ def test_uniform_logits_give_no_gradient():
 def test_an_ignored_border_is_no_boundary():
     """The edge between a class and what is ignored belongs to no contour, of truth or of prediction."""
     y = square(4, 4)
-    hidden = torch.where(y == 1, y, 255)
+    masked = torch.where(y == 1, y, 255)
     x = torch.randn(1, 2, 16, 16)
-    assert BoundaryLoss()(x, hidden) == 0  # one class is left: no boundary
+    assert BoundaryLoss()(x, masked) == 0  # one class is left: no boundary
     y[:, :, 12:] = 255
     poisoned = x.clone()
     poisoned[..., 12:] = torch.nan

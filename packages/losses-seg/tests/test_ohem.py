@@ -201,17 +201,17 @@ def test_a_pixel_of_weight_zero_is_not_mined():
     x, y = torch.randn(2, 3, 4, 4), torch.randint(3, (2, 4, 4))
     weight = torch.ones(2, 4, 4)
     weight[:, 2:] = 0
-    hidden = torch.where(weight > 0, y, 255)
+    masked = torch.where(weight > 0, y, 255)
     loss = OHEMCrossEntropyLoss(None, 5)
-    torch.testing.assert_close(loss(x, y, weight), loss(x, hidden))
+    torch.testing.assert_close(loss(x, y, weight), loss(x, masked))
     z, w = x[:, 0], (y > 0).long()
     binary = OHEMBinaryLoss(None, 5)
     torch.testing.assert_close(binary(z, w, weight), binary(z, w.where(weight > 0, 255)))
     torch.testing.assert_close(loss(x, y, torch.tensor([1.0, 0.0])), loss(x[:1], y[:1]))
 
 
-def test_what_keeps_nan_is_seen():
-    """A NaN that counts is not hidden from a gradient scaler."""
+def test_nan_propagates():
+    """A NaN of a valid pixel reaches the loss, so that a gradient scaler can see it."""
     x, y = torch.randn(1, 3, 4), torch.zeros(1, 4, dtype=torch.long)
     x[0, 0, 0] = torch.nan
     assert OHEMCrossEntropyLoss(None, 2)(x, y).isnan()

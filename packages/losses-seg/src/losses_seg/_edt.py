@@ -124,7 +124,7 @@ def _along_lines(source: Tensor, step: float, out: Tensor) -> None:
 
 
 def _next_axis_without_sync(f: Tensor, weight: float, whole: bool) -> Tensor:
-    """min over j of f[:,j] + weight (x-j)², along axis 1 of (B,L,R), in place, some lines at a time."""
+    """Minimize f[:,j] + weight (x-j)² over j along axis 1 of (B,L,R), in place, some lines at a time."""
     size, length, columns = f.shape
     lines, line = size * columns, length * (_coarse(length)[1] + 1)
     if lines * line > 4 * _CANDIDATES:
@@ -167,7 +167,7 @@ def _envelope(f: Tensor, weight: float) -> Tensor:
 
 
 def _next_axis_by_loops(f: Tensor, weight: float, whole: bool) -> Tensor:
-    """min over j of f[:,j] + weight (x-j)², along axis 1 of (B,L,R), in place; ``whole``: of whole numbers."""
+    """Minimize f[:,j] + weight (x-j)² over j along axis 1 of (B,L,R), in place; ``whole``: of whole numbers."""
     for part in f.split(max(1, _CHUNK // (f.shape[1] * f.shape[2]))):
         inner = _inner(part)
         if inner.numel():
@@ -202,11 +202,11 @@ def _lower_(f: Tensor, weight: float, whole: bool) -> None:
     if 2 * len(sites) < 3 * reach:
         f.copy_(_by_site(f, sites.tolist(), weight))
         return
-    places = sites.to(f.dtype)
+    positions = sites.to(f.dtype)
     few = torch.tensor([0, length // 2, length - 1], dtype=f.dtype)
-    near = whole and _minimum(f[:, sites], places, few, weight).amax().item() < _SHORT**2
+    near = whole and _minimum(f[:, sites], positions, few, weight).amax().item() < _SHORT**2
     if not (near and _by_offset_(f)):
-        f.copy_(_between(f[:, sites], places, 0, length, weight))
+        f.copy_(_between(f[:, sites], positions, 0, length, weight))
 
 
 def _by_site(f: Tensor, sites: list[int], weight: float) -> Tensor:

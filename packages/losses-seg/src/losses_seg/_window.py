@@ -47,9 +47,9 @@ def window_max_grad(x: Tensor, size: int, grad: Tensor) -> Tensor:
 
 
 def _shifts(axis: int, size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """For each element of a window, from first to last: the windows that have it, and it, as parts of two tensors each.
+    """Yield for each position in a window, from first to last, the windows and their elements at that position.
 
-    The first two tensors are cut to the windows, the others to their elements.
+    Four tensors of one shape: the first two are cut to the windows, the others to the elements.
     """
     length = tensors[0].shape[axis]
     for shift in range(-(size // 2), size // 2 + 1):
@@ -66,11 +66,11 @@ def _line_max(x: Tensor, axis: int, size: int) -> Tensor:
 
 
 def _line_max_grad(x: Tensor, top: Tensor, axis: int, size: int, grad: Tensor) -> Tensor:
-    """``top`` is the maximum of ``x`` along the axis; ``grad`` becomes what has not found its maximum yet."""
+    """``top`` is the maximum of ``x`` along the axis; ``grad`` keeps what has not reached a maximum yet."""
     result = torch.zeros_like(x)
-    for window, left, element, found in _shifts(axis, size, top, grad, x, result):
+    for window, left, element, part in _shifts(axis, size, top, grad, x, result):
         hit = torch.eq(element, window, out=torch.empty_like(left))  # 1 or 0; bools take ten times as long
         hit.mul_(left)
-        found.add_(hit)
+        part.add_(hit)
         left.sub_(hit)
     return result

@@ -103,16 +103,14 @@ def boundary_loss(
     both = near_true * length_true + near_pred * length_pred
     value = 1 - 2 * near_true * near_pred / both.masked_fill(both == 0, 1)
     counted = selected_classes(pred.shape[1], pred.device, classes, ignore_index)
-    found = None
+    present = None
     if classes != "all":
-        found = length_true > 0
+        present = length_true > 0
     elif ignore_index is not None:
         ignored = ignored_mask(pred, target, ignore_index, activation)
-        found = None if ignored is None else ~ignored.flatten(2).all(2)
-    if counted is not None and found is not None:
-        counted = counted & found
-    elif found is not None:
-        counted = found
+        present = None if ignored is None else ~ignored.flatten(2).all(2)
+    if present is not None:
+        counted = present if counted is None else counted & present
     if counted is None:
         return Unreduced(value)
     return Unreduced(value.where(counted, 0), counted.expand_as(value))

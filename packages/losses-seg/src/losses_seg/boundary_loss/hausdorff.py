@@ -144,8 +144,8 @@ def _distances(
     given = None if target_dist is None else masked(target_dist.detach().to(dtype).pow(alpha), ignored)
     if not regions:
         return given  # type: ignore[return-value]  # there is one of the two
-    found = _ops.boundary_distance(regions, pred.shape[1], ignored, steps, alpha, dtype)
-    return found if given is None else found + given
+    computed = _ops.boundary_distance(regions, pred.shape[1], ignored, steps, alpha, dtype)
+    return computed if given is None else computed + given
 
 
 class HDLoss(BaseLoss):
