@@ -34,7 +34,8 @@ def surrogate(
     if group is not None:  # each rank sorts the errors of all and uses those of its own: the backward sends nothing
         key, truth, start = _gathered(key, truth, group)
     shape = key.shape
-    gradient, total = jaccard_gradient(to_rows(key, per_image), to_rows(truth, per_image))
+    order = sort_rows(to_rows(key, per_image))[1]
+    gradient, total = jaccard_gradient(order, to_rows(truth, per_image), error.dtype)
     gradient = from_rows(gradient, shape, per_image)
     if start is not None:
         gradient = gradient.index_select(0, start + torch.arange(size, device=error.device))
@@ -76,31 +77,29 @@ def error_key(error: Tensor, ignored: Tensor | None) -> Tensor:
     return masked(largest - error.view(bits), ignored, torch.iinfo(bits).max)
 
 
-def jaccard_gradient(key: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def jaccard_gradient(order: Tensor, truth: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What each error adds to the Jaccard loss, once all greater errors have been made (Berman et al., algorithm 1).
 
     Args:
-        key: (R,P), as of `error_key`.
+        order: (R,P), index of each error in descending order; of `error_key`, in ascending order.
         truth: (R,P), bool, or numbers in [0,1].
+        dtype: of the increase.
 
     Returns:
         The increase (R,P), of a bool truth with a minus where that is true: then it is the derivative with respect to
         prediction minus truth; and the sum of the truth, (R,1).
     """
-    floating = torch.float64 if key.dtype == torch.int64 else torch.float32
-    order = sort_rows(key)[1]
-    del key  # not alive beside what follows
     if truth.is_floating_point():
         return _soft_gradient(order, truth)
-    result = torch.empty_like(order, dtype=floating)
+    result = torch.empty_like(order, dtype=dtype)
     missed = total = truth.sum(-1, keepdim=True, dtype=torch.int32)
     for start, end in ranges(order.shape[1], max(1, block_size(result, temporaries=8) // max(1, order.shape[0]))):
         part = order[:, start:end]
         true = truth.gather(-1, part)
         # |truth \ errors| after this error, and |truth ∪ errors| - 1; counts stay whole numbers up to here
         missed = missed[:, -1:] - true.cumsum(-1, dtype=torch.int32)
-        increase = missed.to(floating)
-        union = increase + torch.arange(start, end, device=order.device, dtype=floating)
+        increase = missed.to(dtype)
+        union = increase + torch.arange(start, end, device=order.device, dtype=dtype)
         # with u = |truth ∪ errors| before this error: -1/u where true, else m / (u (u+1))
         increase.div_(union).masked_fill_(true, -1).div_(union.add_(1))
         if start == 0:

@@ -20,6 +20,7 @@ from losses_seg._jaccard import (
     to_rows,
     truth_of,
 )
+from losses_seg._ops import sort_rows
 from losses_seg._sync import SyncGroup
 from losses_seg._targets import Activation, Classes, class_mask, ignored_mask, is_labels, masked, selected_ids
 from losses_seg.lovasz_loss import lovasz_hinge_loss, lovasz_loss
@@ -82,9 +83,10 @@ def _rank(p: Tensor, target: Tensor, ignored: Tensor | None, per_image: bool, of
     truth = truth_of(target, ignored, p.dtype)
     error = torch.add(p, truth, alpha=-1)
     # where the error is 0, its rank matters to the derivative alone
-    increase, total = jaccard_gradient(
-        to_rows(error_key(error.abs(), ignored if of_pred else None), per_image), to_rows(truth, per_image)
-    )
+    # the key is a temporary, not a name: it is not alive beside what follows
+    order = sort_rows(to_rows(error_key(error.abs(), ignored if of_pred else None), per_image))[1]
+    increase, total = jaccard_gradient(order, to_rows(truth, per_image), error.dtype)
+    del order
     increase = from_rows(increase, p.shape, per_image)
     if truth.is_floating_point():
         increase = increase * error.sign()
@@ -136,7 +138,7 @@ def lovasz_hinge(
     x, truth = (t.flatten(1) if per_image else t.flatten().unsqueeze(0) for t in (x, masked(target > 0.5, ignored)))
     ignored = None if ignored is None else ignored.view(x.shape)
     error = _hinge_error(x, truth, ignored)
-    increase, _ = jaccard_gradient(error_key(error, None), truth)
+    increase, _ = jaccard_gradient(sort_rows(error_key(error, None))[1], truth, error.dtype)
     grad = increase.masked_fill(error == 0, 0).view(shape) if needs_grad else None
     value = error.mul_(increase).abs_().sum(1)
     return value if per_image else value[0], grad
