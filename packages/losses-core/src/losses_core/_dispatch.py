@@ -21,7 +21,7 @@ _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 SMALL = 1 << 14
 """Elements of an input on the CPU up to which torch's own operator has its mean faster than a kernel."""
 
-SMALL_ON_DEVICE = 1 << 22
+SMALL_ON_DEVICE = 1 << 24
 """The same on an accelerator."""
 
 

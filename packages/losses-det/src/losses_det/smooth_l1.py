@@ -28,7 +28,12 @@ def _l1_mean(pred: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(pred, target)
 
 
+_FEW = 1 << 14
+
+
 def _smooth_l1_mean(pred: Tensor, target: Tensor, beta: float) -> Tensor:
+    if pred.numel() <= _FEW:
+        return F.smooth_l1_loss(pred, target, beta=beta)
     # torch's mean is a view of a tensor of the size of pred, which a logged value would keep alive
     return F.smooth_l1_loss(pred, target, beta=beta, reduction="sum") / pred.numel()
 
