@@ -1,6 +1,8 @@
 """The custom operators: what they tell the compiler of their results, and that they agree with plain operations."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -61,3 +63,17 @@ def test_boundary_distance(parts, exponent, ignored, monkeypatch):
     regions = [LABELS, MASK.unsqueeze(1).expand_as(masks)]
     found = _ops.boundary_distance(regions, 3, ignored, [1.0, 0.5], exponent, torch.float32)
     torch.testing.assert_close(found, expected * keep)
+
+
+def test_the_first_call_imports_no_compiler():
+    """It takes seconds, and the first call of a custom operator imports it."""
+    code = """
+import sys, torch
+from losses_seg import BoundaryLoss, HDLoss, LovaszLoss, OHEMBinaryLoss, OHEMCrossEntropyLoss
+pred, labels = torch.randn(1, 3, 8, 8, requires_grad=True), torch.randint(3, (1, 8, 8))
+for loss in (BoundaryLoss(), HDLoss(), LovaszLoss(), OHEMCrossEntropyLoss()):
+    loss(pred, labels).backward()
+OHEMBinaryLoss()(pred, (pred > 0).long()).backward()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0

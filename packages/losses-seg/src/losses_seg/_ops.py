@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,13 @@ from losses_seg import _edt
 def _is_opaque(tensor: Tensor) -> bool:
     """Whether the operator runs: where values may be read, or a compiler must not unroll loops over a batch."""
     return (tensor.is_cpu or torch.compiler.is_compiling()) and not transforms_active()
+
+
+def _implementation(operator: Any, tensor: Tensor) -> Callable[..., Tensor]:
+    """The function of an operator where there are values and no compiler, as the first call of an operator takes
+    seconds: it imports the compiler."""
+    eager = type(tensor) is Tensor and not torch.compiler.is_compiling()
+    return _FUNCTIONS[operator] if eager else operator
 
 
 def kth_largest(
@@ -38,7 +45,7 @@ def kth_largest(
     """
     if group is None and not _is_opaque(values):
         return _kth_largest(values, number, share)
-    return kth_largest_op(values, number, share, enough, group)  # type: ignore[no-any-return]
+    return _implementation(kth_largest_op, values)(values, number, share, enough, group)
 
 
 def _kth_largest(values: Tensor, number: int | None, share: float | None) -> Tensor:
@@ -54,12 +61,9 @@ def _kth_largest(values: Tensor, number: int | None, share: float | None) -> Ten
     return largest.gather(0, (k - 1).clamp(min=0).unsqueeze(0)).squeeze(0)
 
 
-@torch.library.custom_op(
-    "losses_seg::kth_largest",
-    mutates_args=(),
-    schema="(Tensor values, int? number, float? share, float enough, str? group) -> Tensor",
-)
-def kth_largest_op(values: Tensor, number: int | None, share: float | None, enough: float, group: str | None) -> Tensor:
+def _find_kth_largest(
+    values: Tensor, number: int | None, share: float | None, enough: float, group: str | None
+) -> Tensor:
     """`kth_largest`; on the CPU inf where K values reach ``enough``."""
     if group is not None:  # the lengths are known to the ranks together only
         if number is not None and number < values.shape[0]:
@@ -74,6 +78,13 @@ def kth_largest_op(values: Tensor, number: int | None, share: float | None, enou
     if torch.count_nonzero(values >= enough).item() >= k:
         return values.new_full((), torch.inf)
     return values.kthvalue(values.shape[0] - k + 1).values
+
+
+kth_largest_op = torch.library.custom_op(
+    "losses_seg::kth_largest",
+    mutates_args=(),
+    schema="(Tensor values, int? number, float? share, float enough, str? group) -> Tensor",
+)(_find_kth_largest)
 
 
 @kth_largest_op.register_fake
@@ -91,18 +102,20 @@ def squared_distance(source: Tensor, steps: Sequence[float], dtype: torch.dtype)
     """
     if not _is_opaque(source):
         return _edt.squared_distance_without_sync(source, steps, dtype)
-    return squared_distance_op(source, steps, dtype)  # type: ignore[no-any-return]
+    return _implementation(squared_distance_op, source)(source, steps, dtype)
 
 
-@torch.library.custom_op(
-    "losses_seg::squared_distance",
-    mutates_args=(),
-    schema="(Tensor source, float[] steps, ScalarType dtype) -> Tensor",
-)
-def squared_distance_op(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
+def _squared_distance(source: Tensor, steps: Sequence[float], dtype: torch.dtype) -> Tensor:
     """`squared_distance`; on the CPU by loops that read values, and stop early."""
     transform = _edt.squared_distance_by_loops if source.is_cpu else _edt.squared_distance_without_sync
     return transform(source, steps, dtype)
+
+
+squared_distance_op = torch.library.custom_op(
+    "losses_seg::squared_distance",
+    mutates_args=(),
+    schema="(Tensor source, float[] steps, ScalarType dtype) -> Tensor",
+)(_squared_distance)
 
 
 @squared_distance_op.register_fake
@@ -133,17 +146,19 @@ def boundary_distance(
     """
     if not _is_opaque(regions[0]):
         return _edt.boundary_distance(False, regions, classes, ignored, steps, exponent, dtype)
-    return boundary_distance_op(regions, classes, ignored, steps, exponent, dtype)  # type: ignore[no-any-return]
+    return _implementation(boundary_distance_op, regions[0])(regions, classes, ignored, steps, exponent, dtype)
 
 
-@torch.library.custom_op(
+def _boundary_distance(regions: Sequence[Tensor], *arguments: Any) -> Tensor:
+    """`boundary_distance`; on the CPU by loops that read values, and stop early."""
+    return _edt.boundary_distance(regions[0].is_cpu, regions, *arguments)
+
+
+boundary_distance_op = torch.library.custom_op(
     "losses_seg::boundary_distance",
     mutates_args=(),
     schema="(Tensor[] regions, int classes, Tensor? ignored, float[] steps, float power, ScalarType dtype) -> Tensor",
-)
-def boundary_distance_op(regions: Sequence[Tensor], *arguments: Any) -> Tensor:
-    """`boundary_distance`; on the CPU by loops that read values, and stop early."""
-    return _edt.boundary_distance(regions[0].is_cpu, regions, *arguments)
+)(_boundary_distance)
 
 
 @boundary_distance_op.register_fake
@@ -193,3 +208,10 @@ def sort_rows_op(key: Tensor) -> tuple[Tensor, Tensor]:
 @sort_rows_op.register_fake
 def _(key: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(key), torch.empty_like(key, dtype=torch.int64)
+
+
+_FUNCTIONS = {
+    kth_largest_op: _find_kth_largest,
+    squared_distance_op: _squared_distance,
+    boundary_distance_op: _boundary_distance,
+}

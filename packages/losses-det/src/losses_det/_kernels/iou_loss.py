@@ -32,8 +32,8 @@ Term = Callable[..., tuple[Tensor, Grads]]
 def _overlap(boxes: Boxes, mode: Mode) -> tuple[Tensor, Tensor | None]:
     """The function of the IoU and its derivative, None for the constant -1."""
     if mode == "log":
-        inverse = boxes.iou.clamp(min=boxes.eps).reciprocal_()
-        return inverse.log(), where_above(boxes.eps, boxes.iou, inverse.neg())
+        iou = boxes.iou.clamp(min=boxes.eps)  # the logarithm of its reciprocal would be rounded away from 0 near 1
+        return iou.log().neg_(), where_above(boxes.eps, boxes.iou, iou.reciprocal_().neg_())
     if mode == "square":
         return 1 - boxes.iou.square(), -2 * boxes.iou
     return 1 - boxes.iou, None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
+from losses_core.errors import ConfigError
 from losses_core.utils import checks
 from losses_core.utils.weight_reduce import Reduction
 from losses_seg._sync import SyncGroup
@@ -32,6 +33,14 @@ class _HardPixelLoss(BaseLoss):
         super().__init__(**options)
         self.thresh = None if thresh is None else checks.number(self, "thresh", thresh, above=0, high=1)
         if isinstance(min_kept, float):
+            if not 0 < min_kept <= 1:
+                cure = (
+                    f" For a number of elements, write {min_kept:.0f}."
+                    if min_kept > 1 and min_kept.is_integer()
+                    else ""
+                )
+                expected = f"min_kept: expected an integer >= 1, or a part > 0 and <= 1; got {min_kept}.{cure}"
+                raise ConfigError(f"{type(self).__name__}: {expected}")
             self.min_kept = checks.number(self, "min_kept", min_kept, above=0, high=1)
         else:
             self.min_kept = checks.number(self, "min_kept", min_kept, low=1, integer=True)
