@@ -13,6 +13,7 @@ from losses_core import LOSSES
 from losses_core._cli import _output, main
 from losses_core._cli.probe import _size
 from losses_core._memory import PeakMemory
+from losses_core.utils.value_checks import warn_of_probabilities
 
 from .example_losses import EXAMPLE_LOSSES, ErrorLoss
 
@@ -155,6 +156,39 @@ def test_faults(probe: Any, config: Any, arguments: tuple[str, ...], expected: s
     error = probe(config, *arguments)
     assert error.startswith(expected)
     assert error.count("\n") == 1
+
+
+def test_a_batch(probe: Any, tmp_path: Path) -> None:
+    pred, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    path = tmp_path / "batch.pt"
+    torch.save({"pred": pred, "target": labels, "other": labels}, path)
+    found = probe({"ce": "LabelledLoss"}, "--batch", str(path))
+    assert found["ce"]["value"] == pytest.approx(torch.nn.functional.cross_entropy(pred, labels).item())
+    torch.save({"logits": pred, "truth": {"label": labels}}, path)
+    routed = {"ce": {"type": "LabelledLoss", "inputs": {"pred": "logits", "target": "truth.label"}}}
+    assert probe(routed, "--batch", str(path))["ce"]["value"] == found["ce"]["value"]
+    assert "term 'ce': the batch has no 'pred' and no 'target'; it has 'logits', 'truth'" in probe(
+        {"ce": "LabelledLoss"}, "--batch", str(path)
+    )
+    torch.save([pred, labels], path)
+    assert "expected a mapping with 'pred' and 'target'; got list" in probe("LabelledLoss", "--batch", str(path))
+    assert "cannot read the batch: FileNotFoundError" in probe("LabelledLoss", "--batch", str(tmp_path / "none.pt"))
+
+
+def test_a_warning_of_a_term(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class WarningLoss(ErrorLoss):
+        def _forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            warn_of_probabilities(pred)
+            return pred - target
+
+    LOSSES.register(WarningLoss)
+    torch.save({"pred": torch.rand(10), "target": torch.rand(10)}, tmp_path / "batch.pt")
+    (tmp_path / "loss.json").write_text('{"loss": {"a": "WarningLoss", "b": "ErrorLoss"}}')
+    assert main(["probe", str(tmp_path / "loss.json"), "--batch", str(tmp_path / "batch.pt")]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("warning: term 'a': pred looks like probabilities") == 1
+    assert "term 'b'" not in printed.err
+    assert "total" in printed.out
 
 
 def test_a_loss_that_does_not_say_what_it_takes(probe: Any) -> None:

@@ -52,6 +52,18 @@ def test_one_collective_makes_all_quotients_global():
         assert collectives == 1
 
 
+def test_ranks_compare_what_they_sum_under_debug():
+    def found(*names):
+        return pool().run("losses_testkit.jobs:compare", [{"names": list(own)} for own in names])
+
+    assert found(("ce", "dice"), ("ce", "dice")) == [("", [2.0, 2.0])] * 2
+    for other in (("ce",), ("dice", "ce"), ("ce", "dice", "focal")):
+        (first, _), (second, _), (third, _) = found(("ce", "dice"), other, ("ce", "dice"))
+        assert "rank 0 sums ce, dice; other losses on rank 1. Every rank must call the same" in first
+        assert f"rank 1 sums {', '.join(other)}; other losses on rank 0, 2." in second
+        assert "other losses on rank 1." in third
+
+
 def test_a_rank_that_dies_makes_the_others_fail_instead_of_hanging():
     own = Pool(collective=10)
     try:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses_core import InputError, _blocks
+from losses_core import InputError, _blocks, debug
 from losses_core.kernels import use_definitions
 from losses_core.utils import (
     compute_giou,
@@ -30,6 +31,7 @@ from losses_core.utils import (
 from losses_core.utils.autograd import hide_gradient
 from losses_core.utils.focal import sigmoid_focal
 from losses_core.utils.precision import first_tensor, full_precision, map_tensors
+from losses_core.utils.value_checks import warn_of_probabilities
 
 
 class TestOneHot:
@@ -377,3 +379,17 @@ def test_importing_the_core_imports_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.split() == ["losses_core"]
+
+
+def test_probabilities_in_the_place_of_logits():
+    x = torch.randn(4, 5)
+    for pred, axis in ((x.softmax(1), 1), (x.sigmoid(), None), (x.softmax(1).half(), 1)):
+        with debug(), pytest.warns(UserWarning, match=r"looks like probabilities.* takes logits"):
+            warn_of_probabilities(pred, axis)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_probabilities(x.softmax(1), 1)  # nothing is looked at outside of `debug`
+        with debug():
+            for pred, axis in ((x, 1), (x.sigmoid(), 1), (torch.zeros(4, 5), None), (torch.rand(4), None)):
+                warn_of_probabilities(pred, axis)
+            warn_of_probabilities(x.softmax(1).to("meta"), 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from losses_core.errors import InputError
 from losses_core.kernels import Prepared
 from losses_core.utils import checks
-from losses_core.utils.value_checks import check_labels, check_probabilities
+from losses_core.utils.value_checks import check_labels, check_probabilities, warn_of_probabilities
 
 
 def is_index(pred: Any, target: Any) -> bool:
@@ -31,6 +31,7 @@ def check_index(
     pred: Tensor, target: Tensor, ignore_index: int | None, extra: tuple[int, ...] = ()
 ) -> tuple[Tensor, int | None]:
     """Labels as int64, and the ignored label, None where none is known to be ignored."""
+    warn_of_probabilities(pred, None if extra else 1)
     labels = target if target.dtype == torch.int64 else checks.index("target", target)
     return labels, check_labels(labels, pred.shape[1], ignore_index, extra=extra)
 
@@ -86,6 +87,8 @@ def prepare_elements(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     """Check a target with a value in [0, 1] for each element, and the options along axis 1."""
     target = like_pred(pred, target)
     check_lengths(pred, options)
+    if options.get("with_logits", True):
+        warn_of_probabilities(pred)
     return pred, target, options | {"ignore_index": check_probabilities(target, options["ignore_index"])}
 
 

@@ -111,6 +111,29 @@ def inputs_of(terms: list[Term], shapes: Shapes, dtype: torch.dtype = torch.floa
     return found
 
 
+def batch_inputs(terms: list[Term], batch: Mapping[str, Any]) -> list[Inputs]:
+    """The arguments of each term in a batch: the tensors that its `inputs` name, or ``pred``, ``target`` and keywords.
+
+    Raises:
+        InputError: A term does not find its tensors.
+    """
+    found = []
+    for term in terms:
+        if term.paths:
+            arguments = {n: look_up(batch, tuple(path.split(".")), term.label, n) for n, path in term.paths.items()}
+        else:
+            names = (*REQUIRED, "weight", "avg_factor", *type(term.loss).call_keywords())
+            arguments = {name: batch[name] for name in names if name in batch}
+        missing = [name for name in REQUIRED if name not in arguments]
+        if missing:
+            keys = ", ".join(map(repr, batch))
+            raise InputError(
+                f"the batch has no {' and no '.join(map(repr, missing))}; it has {keys}.", f"term {term.label!r}"
+            )
+        found.append(Inputs(arguments.pop("pred"), arguments.pop("target"), arguments))
+    return found
+
+
 def _example(loss: BaseLoss, pred: Shape | None, target: Shape | None) -> Example:
     if loss.example is not None:
         return loss.example

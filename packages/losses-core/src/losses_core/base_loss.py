@@ -158,13 +158,14 @@ class BaseLoss(Evaluation):
         """
         loss_weight = self.loss_weight
         if isinstance(loss_weight, Tensor):  # a learnable one gets a gradient
-            (value,) = compute_all([self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)])
+            result = self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)
+            (value,) = compute_all([result], [self.label])
             weighted: Tensor = value * weight_for(loss_weight, value)
             return weighted
         result = self._evaluate(
             pred, target, weight, avg_factor, reduction_override, _scale=float(loss_weight), **kwargs
         )
-        return result.compute() if result.group is None else compute_all([result])[0]
+        return result.compute() if result.group is None else compute_all([result], [self.label])[0]
 
     @classmethod
     def call_keywords(cls) -> frozenset[str]:

@@ -190,7 +190,8 @@ class CombinedLoss(LabelledLosses):
         if self._indices_differ and not torch.compiler.is_compiling() and warn_of_different_indices(found):
             self._indices_differ = False
         # All members first, then all divisions: what the denominators need from other ranks goes in one message.
-        raw = dict(zip((term.label for term in found), compute_all([term.part for term in found]), strict=True))
+        labels = [term.label for term in found]
+        raw = dict(zip(labels, compute_all([term.part for term in found], labels), strict=True))
         for term in found:
             if raw[term.label].ndim:
                 given = f"reduction={term.part.reduction!r} gives shape {tuple(raw[term.label].shape)}"

@@ -7,6 +7,7 @@ Gradients are meant to be averaged afterwards, as DistributedDataParallel and FS
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from losses_core.errors import InputError
 from losses_core.utils.autograd import Function
+from losses_core.utils.value_checks import debug_active
 from losses_core.utils.weight_reduce import Reduction
 
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds of torch without distribution lack
@@ -174,17 +177,37 @@ class _Global(Function):
         return grad * ctx.ranks, None, None
 
 
-def compute_all(reductions: Sequence[Reduction]) -> list[Tensor]:
-    """Divide each loss by its denominator; all that must be summed over one group travels in one collective."""
+def compute_all(reductions: Sequence[Reduction], names: Sequence[str]) -> list[Tensor]:
+    """Divide each loss by its denominator; all that must be summed over one group travels in one collective.
+
+    Args:
+        reductions: of the losses.
+        names: of the losses; ranks compare them inside `losses_core.debug`.
+    """
     finished = list(reductions)
     groups: dict[Any, list[int]] = {}
     for index, part in enumerate(finished):
         if part.group is not None and part.reduction != "none":
             groups.setdefault(part.group.handle, []).append(index)
     for handle, indices in groups.items():
+        if debug_active():
+            _compare_ranks([names[i] for i in indices], finished[indices[0]].numerator.device, handle)
         for index, part in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
             finished[index] = part
     return [part.compute() for part in finished]
+
+
+def _compare_ranks(names: Sequence[str], device: torch.device, group: ProcessGroup | None) -> None:
+    """Raise an error where another rank sums other losses: their sums would be mixed, or the collective would hang."""
+    own = torch.tensor([len(names), zlib.crc32("\n".join(names).encode())], device=device)
+    others = [torch.empty_like(own) for _ in range(world_size(group))]
+    dist.all_gather(others, own, group=group)
+    different = [rank for rank, other in enumerate(others) if other.tolist() != own.tolist()]
+    if different:
+        raise InputError(
+            f"sync_dist: rank {dist.get_rank(group)} sums {', '.join(names)}; other losses on rank "
+            f"{', '.join(map(str, different))}. Every rank must call the same losses in the same order."
+        )
 
 
 def _summed(reductions: list[Reduction], group: ProcessGroup | None) -> list[Reduction]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses_core.errors import ConfigError, InputError
 from losses_core.utils import checks
-from losses_core.utils.value_checks import check_labels, check_probabilities
+from losses_core.utils.value_checks import check_labels, check_probabilities, warn_of_probabilities
 
 Activation = Literal["auto", "softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -40,6 +40,8 @@ def prepare_target(
     shapes = (n, *spatial), (n, 1, *spatial), (n, c, *spatial)
     checks.shape("target", target, *shapes, reference=f"pred {tuple(pred.shape)}")
     activation = resolve(activation, c)
+    if activation != "none":
+        warn_of_probabilities(pred, 1 if activation == "softmax" else None)
     if c == 1:
         target = target.reshape(pred.shape)
         nothing_ignored = check_probabilities(target, ignore_index) is None

@@ -143,9 +143,23 @@ def finish(parts: list[tuple[Tensor, Any]], group: Any, rank: int) -> tuple[list
             Reduction(numerator, denominator, "sum" if denominator is None else "mean", Group(group))
             for numerator, (_, denominator) in zip(numerators, parts, strict=True)
         ]
-        values = compute_all(reductions)
+        values = compute_all(reductions, [str(i) for i in range(len(reductions))])
         gradients = torch.autograd.grad(torch.stack(values).sum(), numerators)
     return [value.detach() for value in values], list(gradients), len(collectives)
+
+
+def compare(names: list[str], group: Any, rank: int) -> tuple[str, list[float]]:
+    """`compute_all` on terms of value 1 of these names inside `debug`: the error, and the sums."""
+    from losses_core import InputError, debug
+    from losses_core.distributed import compute_all
+    from losses_core.utils.weight_reduce import Group, Reduction
+
+    reductions = [Reduction(torch.ones(()), None, "sum", Group(group)) for _ in names]
+    try:
+        with debug():
+            return "", [float(value) for value in compute_all(reductions, names)]
+    except InputError as error:
+        return str(error), []
 
 
 def die(group: Any, rank: int) -> float:

@@ -1,4 +1,4 @@
-"""Run the losses of a config once, on random inputs: are the weights balanced, what do they cost?
+"""Run the losses of a config once, on random inputs or a batch of yours: are the weights balanced, what do they cost?
 
 Each term is called with inputs of the kind that its class declares, and differentiated with respect to its own pred.
 The share is that of the norm of this gradient in the sum of the norms. Time is that of one forward and backward on the
@@ -6,16 +6,27 @@ CPU, memory the most that tensors took in it, beside the inputs.
 
   losses probe loss.yaml --pred 2x19x64x64 --target 2x64x64
   losses probe loss.yaml --pred cls=512x80 --pred box=512x4
+  losses probe loss.yaml --batch batch.pt
+
+With --batch, the tensors are those of a file that torch.save wrote: a mapping with "pred", "target" and the keywords of
+the losses, or with what the `inputs` of the config name. Labels outside the classes are an error, and probabilities
+where logits are expected a warning.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from losses_core._cli import _config
 from losses_core._cli._output import Output, progress
 from losses_core.builder import build_loss
+from losses_core.errors import InputError
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -31,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="[TERM=]SHAPE",
             help=f"shape of {name}, as 2x19x64x64, of every term or of one; may be given several times",
         )
+    parser.add_argument("--batch", type=Path, metavar="FILE", help="a batch written by torch.save, instead of shapes")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the inputs (default: float32)")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs and of learnable parts (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, in seconds and bytes")
@@ -39,7 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, out: Output) -> int:
     import torch
 
-    from losses_core._probe import Shapes, inputs_of, measure, terms_of
+    from losses_core._probe import Shapes, batch_inputs, inputs_of, measure, terms_of
+    from losses_core.utils.value_checks import debug
 
     content, faults = _config.read(arguments)
     if faults:
@@ -47,13 +60,21 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         return 1
     torch.manual_seed(arguments.seed)
     terms = terms_of(build_loss(content))
-    shapes = Shapes(dict(arguments.pred), dict(arguments.target))
-    inputs = inputs_of(terms, shapes, getattr(torch, arguments.dtype), arguments.seed)
-    rows = []
-    with progress(len(terms)) as step:
+    if arguments.batch is None:
+        shapes = Shapes(dict(arguments.pred), dict(arguments.target))
+        inputs = inputs_of(terms, shapes, getattr(torch, arguments.dtype), arguments.seed)
+    else:
+        inputs = batch_inputs(terms, _read_batch(arguments.batch))
+    rows, notes = [], []
+    with progress(len(terms)) as step, debug(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         for term, given in zip(terms, inputs, strict=True):
             step(term.label)
             rows.append(measure(term, given))
+            notes += dict.fromkeys(f"term {term.label!r}: {warning.message}" for warning in caught)
+            caught.clear()
+    for note in notes:
+        sys.stderr.write(f"warning: {note}\n")
     whole = sum(row.gradient for row in rows) or 1.0
     total = sum(row.value for row in rows)
     if arguments.json:
@@ -75,6 +96,18 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     ]
     out.table(header, [*cells, ("total", f"{total:.4g}", "", "", "", "", "")])
     return 0
+
+
+def _read_batch(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    try:
+        batch = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises: no such file, no such format, objects that are no tensors
+        raise InputError(f"cannot read the batch: {type(error).__name__}: {error}", str(path)) from error
+    if not isinstance(batch, Mapping):
+        raise InputError(f"expected a mapping with 'pred' and 'target'; got {type(batch).__name__}.", str(path))
+    return batch
 
 
 def _size(count: float) -> str:

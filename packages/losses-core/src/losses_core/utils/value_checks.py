@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -18,6 +19,9 @@ from losses_core.utils.autograd import transforms_active
 
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
+_FEW = 8
+"""Elements below which numbers in [0, 1] say nothing."""
+
 
 class _Debug:
     active = bool(os.environ.get("LOSSES_DEBUG"))
@@ -26,6 +30,8 @@ class _Debug:
 @contextlib.contextmanager
 def debug() -> Iterator[None]:
     """Check values on accelerators too inside the context, in every thread; each check waits for the device.
+
+    Under ``sync_dist`` the ranks also compare which losses they sum.
 
     The environment variable ``LOSSES_DEBUG=1`` does the same for a process.
 
@@ -39,6 +45,11 @@ def debug() -> Iterator[None]:
         yield
     finally:
         _Debug.active = before
+
+
+def debug_active() -> bool:
+    """Whether `debug` is active, and no compiler traces."""
+    return _Debug.active and not torch.compiler.is_compiling()
 
 
 def values_are_checked(tensor: Tensor) -> bool:
@@ -121,6 +132,30 @@ def check_probabilities(
             raise _fault(name, tensor, ~allowed, "numbers in [0, 1]", ignore_index, cure)
         return ignore_index
     return ignore_index if ignore_index is not None and low <= ignore_index <= high else None
+
+
+def warn_of_probabilities(pred: Tensor, axis: int | None = None) -> None:
+    """Warn inside `debug` where logits look like probabilities: a softmax or sigmoid would be applied twice.
+
+    Args:
+        pred: logits.
+        axis: the axis that a softmax sums over, where the values must sum to 1 too; None: a sigmoid.
+    """
+    if not (debug_active() and values_are_checked(pred)) or pred.numel() < _FEW:
+        return
+    low, high = (end.item() for end in pred.detach().aminmax())
+    if not 0 <= low < high <= 1:
+        return
+    if axis is not None and not torch.allclose(pred.detach().double().sum(axis), pred.new_ones(()).double(), atol=1e-2):
+        return
+    name, inverse, sums = "softmax", "log", f" and sum to 1 along axis {axis}"
+    if axis is None:
+        name, inverse, sums = "sigmoid", "logit", ""
+    warnings.warn(
+        f"pred looks like probabilities: its values are in [{low:.3g}, {high:.3g}]{sums}. The loss takes logits and "
+        f"applies a {name}. Leave the {name} out of the model, or give pred.{inverse}().",
+        stacklevel=2,
+    )
 
 
 def _can_hold(dtype: torch.dtype, value: float) -> bool:
