@@ -181,7 +181,83 @@ def _box_cases():
             yield Case(loss, apart, oracle, id="apart", **common)
 
 
+def heatmaps(generator, n):
+    """Logits, and targets of which some are peaks."""
+    target = torch.rand(n, 3, 4, generator=generator, dtype=torch.float64)
+    return Inputs(_logits(generator, n, 3, 4), target.masked_fill(target > 0.8, 1))
+
+
+def keypoints(points=17, labelled=True):
+    """Objects of about 10 by 10 whose points are off by about a standard deviation; one object has no label at all."""
+
+    def make(generator, n):
+        area = 50 + 100 * torch.rand(n, generator=generator, dtype=torch.float64)
+        target = 10 * torch.rand(n, points, 2, generator=generator, dtype=torch.float64)
+        error = 0.08 * torch.randn(n, points, 2, generator=generator, dtype=torch.float64)
+        visibility = torch.randint(0, 3, (n, points), generator=generator).to(torch.int8)
+        visibility[:, 0] = 2
+        if n > 3:
+            visibility[3] = 0
+        call = {"area": area} | ({"visibility": visibility} if labelled else {})
+        return Inputs(target + error * area.sqrt()[:, None, None], target, call)
+
+    return make
+
+
+def _keypoint_edges():
+    pred = torch.tensor([[[6e4, -6e4], [0.0, 1.0]], [[3.0, 4.0], [3.0, 4.0]]], dtype=torch.float64)
+    target, ones = torch.tensor([[[-6e4, 6e4], [0.0, 1.0]], [[3.0, 4.0]] * 2], dtype=torch.float64), torch.ones
+    area = torch.tensor([0.0, 1e-12], dtype=torch.float64)
+    return {
+        "far and equal, no area": lambda: Inputs(pred, target, {"area": area}),
+        "nothing labelled": lambda: Inputs(pred, target, {"area": ones(2).double(), "visibility": torch.zeros(2, 2)}),
+        "one labelled": lambda: Inputs(
+            pred, target, {"area": ones(2).double(), "visibility": torch.tensor([[1, 0], [0, 2]])}
+        ),
+        "NaN without a label": lambda: Inputs(
+            pred, target.index_fill(1, torch.tensor(1), torch.nan), {"area": area, "visibility": torch.tensor([[1, 0]] * 2)}
+        ),
+    }
+
+
+KEYPOINTS = {"logits": False, "saved": 2.4, "peak": PEAK, "half_tolerance": 2e-3}
+NEW_CASES = [
+    Case("GaussianFocalLoss", heatmaps, oracles.gaussian_focal, edges=SCORE_EDGES, saved=2.0, peak=PEAK),
+    Case(
+        "GaussianFocalLoss",
+        heatmaps,
+        oracles.gaussian_focal,
+        {"alpha": 1.5, "gamma": 0.5},
+        id="powers",
+        edges=SCORE_EDGES,
+        saved=2.0,
+    ),
+    Case("GaussianFocalLoss", heatmaps, oracles.gaussian_focal, {"alpha": 0, "gamma": 0}, id="plain"),
+    Case(
+        "GaussianFocalLoss",
+        probabilities(heatmaps),
+        oracles.gaussian_focal,
+        {"use_sigmoid": False},
+        id="probabilities",
+        logits=False,
+        edges=PROBABILITY_EDGES,
+    ),
+    Case("OKSLoss", keypoints(), oracles.oks, **KEYPOINTS),
+    Case("OKSLoss", keypoints(), oracles.oks, {"mode": "log"}, id="log", **KEYPOINTS),
+    Case(
+        "OKSLoss",
+        keypoints(2, labelled=False),
+        oracles.oks,
+        {"sigmas": [0.05, 0.2], "mode": "log", "eps": 1e-3},
+        id="all labelled",
+        edges=_keypoint_edges(),
+        **KEYPOINTS,
+    ),
+    Case("OKSLoss", keypoints(2), oracles.oks, {"sigmas": [0.05, 0.2]}, id="two points", edges=_keypoint_edges(), **KEYPOINTS),
+]
+
 CASES = [
+    *NEW_CASES,
     *_box_cases(),
     Case("IoULoss", boxes(), oracles.iou, {"mode": "iou"}, id="iou", **BOXES),
     Case("GIoULoss", boxes("xywh"), oracles.giou, {"bbox_format": "xywh", "eps": 1e-3}, id="xywh", logits=False),

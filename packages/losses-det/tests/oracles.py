@@ -166,3 +166,36 @@ def distribution_focal(pred, target, reg_max=16):
         left = min(math.floor(y), reg_max - 1)
         value[row] = -((left + 1 - y) * log_s[left] + (y - left) * log_s[left + 1])
     return value.reshape(target.shape), 1.0
+
+
+def gaussian_focal(pred, target, alpha=2.0, gamma=4.0, use_sigmoid=True):
+    p = _probability(pred, use_sigmoid)
+    value = np.empty_like(p)
+    for at in np.ndindex(p.shape):
+        if target[at] == 1:
+            value[at] = -((1 - p[at]) ** alpha) * math.log(p[at])
+        else:
+            value[at] = -((1 - target[at]) ** gamma) * p[at] ** alpha * math.log(1 - p[at])
+    return value, 1.0
+
+
+# ------------------------------------------------------------------------------------------------------- keypoints
+
+COCO = [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]
+"""In thousandths, as in pycocotools."""
+
+
+def oks(pred, target, area, visibility=None, sigmas=None, mode="linear", eps=1e-6):
+    sigmas = [s / 1000 for s in COCO] if sigmas is None else sigmas
+    value, counted = np.zeros(len(pred)), np.zeros(len(pred))
+    for n in range(len(pred)):
+        terms = []
+        for k, sigma in enumerate(sigmas):
+            if visibility is None or visibility[n, k] > 0:
+                d2 = ((pred[n, k] - target[n, k]) ** 2).sum()
+                terms.append(math.exp(-d2 / (2 * max(area[n], 1e-9) * (2 * sigma) ** 2)))
+        if terms:
+            similarity = sum(terms) / len(terms)
+            value[n] = 1 - similarity if mode == "linear" else -math.log(max(similarity, eps))
+            counted[n] = 1
+    return value, counted

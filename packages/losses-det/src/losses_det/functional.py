@@ -1,8 +1,10 @@
 """The pure functions behind the detection losses: unreduced, without state."""
 
 # Everything below is written by `nox -s generate`.
+from losses_det.gaussian_focal import gaussian_focal_loss
 from losses_det.gfocal_loss import distribution_focal_loss, quality_focal_loss
 from losses_det.iou_loss import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, siou_loss
+from losses_det.keypoint_loss import oks_loss
 from losses_det.smooth_l1 import balanced_l1_loss, l1_loss, smooth_l1_loss
 from losses_det.varifocal_loss import varifocal_loss
 
@@ -12,9 +14,11 @@ __all__ = [
     "diou_loss",
     "distribution_focal_loss",
     "eiou_loss",
+    "gaussian_focal_loss",
     "giou_loss",
     "iou_loss",
     "l1_loss",
+    "oks_loss",
     "quality_focal_loss",
     "siou_loss",
     "smooth_l1_loss",
