@@ -220,7 +220,58 @@ def _keypoint_edges():
     }
 
 
+def fine_distances(reg_max, *lead):
+    """Distances on both sides of 0, some beyond the last bins."""
+
+    def make(generator, n):
+        target = 2 * torch.randn(n, *lead, generator=generator, dtype=torch.float64)
+        return Inputs(_logits(generator, n, *lead, reg_max + 1), target)
+
+    return make
+
+
+def layers(reg_max, flat=False, quality=True):
+    """Logits of two layers, and which boxes are matched."""
+
+    def make(generator, n):
+        pred, target = (_logits(generator, n, 4, reg_max + 1) for _ in range(2))
+        call = {"matched": torch.arange(n) % 3 == 0}
+        if quality:
+            call["quality"] = torch.rand(n, generator=generator, dtype=torch.float64)
+        return Inputs(*(x.flatten(1) if flat else x for x in (pred, target)), call)
+
+    return make
+
+
+def _two_collectives(inputs, sizes):
+    """The number of sides of each group, then numerator and denominator."""
+    return [16, 16], []
+
+
+def _layer_edges():
+    logits = 6e4 * torch.tensor([1.0, -1.0, 0.0, 1.0, -1.0], dtype=torch.float64).expand(2, 4, 5)
+    some, none = torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
+    return {
+        "equal": lambda: Inputs(logits, logits, {"matched": some}),
+        "opposite": lambda: Inputs(logits, -logits, {"matched": some}),
+        "none matched": lambda: Inputs(logits, logits.flip(-1), {"matched": none}),
+        "all matched": lambda: Inputs(logits, logits.flip(-1), {"matched": ~none}),
+    }
+
+
+FINE_EDGES = {
+    "bins": _at([[9.0, -9.0, 0.0, 0.0, 1.0]] * 5, [-2.0, -1.0, 0.0, 1.0, 2.0]),
+    "outside": _at([[0.0] * 5] * 3, [-3.0, 2.5, 6e4]),
+    "saturated": _at([[6e4] + [-6e4] * 4] * 2, [-2.0, 2.0]),
+}
+FINE = {"reg_max": 4, "up": 0.5, "reg_scale": 2.0}
+WITH_CONSTANTS = {
+    "gradcheck": False,
+    "gradgradcheck": False,
+    "why": "target or factor is a constant in the gradient: test_constants_of_the_gradient",
+}
 KEYPOINTS = {"logits": False, "saved": 2.4, "peak": PEAK, "half_tolerance": 2e-3}
+LAYERS = {"saved": 2.1, "peak": PEAK, "sent": _two_collectives}
 NEW_CASES = [
     Case("GaussianFocalLoss", heatmaps, oracles.gaussian_focal, edges=SCORE_EDGES, saved=2.0, peak=PEAK),
     Case(
@@ -254,6 +305,58 @@ NEW_CASES = [
         **KEYPOINTS,
     ),
     Case("OKSLoss", keypoints(2), oracles.oks, {"sigmas": [0.05, 0.2]}, id="two points", edges=_keypoint_edges(), **KEYPOINTS),
+    Case(
+        "MatchabilityAwareLoss",
+        labels,
+        oracles.matchability_aware,
+        edges=_quality_edges(),
+        saved=2.0,
+        peak=PEAK,
+        **WITH_CONSTANTS,
+    ),
+    Case(
+        "MatchabilityAwareLoss",
+        scores,
+        oracles.matchability_aware,
+        {"alpha": 0.5, "gamma": 2.0},
+        id="scores",
+        edges=SCORE_EDGES,
+        saved=2.0,
+        peak=PEAK,
+        **WITH_CONSTANTS,
+    ),
+    Case("IoUAwareBCELoss", labels, oracles.iou_aware_bce, edges=_quality_edges(), saved=2.0, peak=PEAK, **WITH_CONSTANTS),
+    Case(
+        "IoUAwareBCELoss",
+        scores,
+        oracles.iou_aware_bce,
+        {"alpha": 0.8, "gamma": 1.5, "min_target": 0.2},
+        id="scores",
+        edges=SCORE_EDGES,
+        saved=2.0,
+        peak=PEAK,
+        **WITH_CONSTANTS,
+    ),
+    Case("FineGrainedLocalizationLoss", fine_distances(32), oracles.fine_grained, saved=2.0, peak=PEAK),
+    Case(
+        "FineGrainedLocalizationLoss",
+        fine_distances(4, 3),
+        oracles.fine_grained,
+        FINE,
+        id="options",
+        edges=FINE_EDGES,
+        saved=2.2,
+    ),
+    Case("DecoupledDistillationFocalLoss", layers(32), oracles.decoupled_distillation, **LAYERS),
+    Case(
+        "DecoupledDistillationFocalLoss",
+        layers(4, flat=True, quality=False),
+        oracles.decoupled_distillation,
+        {"reg_max": 4, "temperature": 2.0},
+        id="flat",
+        edges=_layer_edges(),
+        **{**LAYERS, "saved": 2.5, "peak": None},
+    ),
 ]
 
 CASES = [

@@ -199,3 +199,73 @@ def oks(pred, target, area, visibility=None, sigmas=None, mode="linear", eps=1e-
             value[n] = 1 - similarity if mode == "linear" else -math.log(max(similarity, eps))
             counted[n] = 1
     return value, counted
+
+
+# ---------------------------------------------------------------------------------------- quality of matched boxes
+
+
+def _matched(pred, target):
+    """(row, class) → quality, of what is matched."""
+    if isinstance(target, tuple | list):
+        pairs = zip(np.ndindex(pred.shape[:-1]), target[0].ravel(), target[1].ravel(), strict=True)
+        return {(*at, int(label)): q for at, label, q in pairs if 0 <= label < pred.shape[-1]}
+    return {at: target[at] for at in np.ndindex(target.shape) if target[at] > 0}
+
+
+def matchability_aware(pred, target, alpha=None, gamma=1.5):
+    p, matched = _probability(pred, True), _matched(pred, target)
+    value = np.zeros(pred.shape[:-1])
+    for at in np.ndindex(pred.shape):
+        if at in matched:
+            value[at[:-1]] += _bce(p[at], matched[at] ** gamma)
+        else:
+            value[at[:-1]] -= (1 if alpha is None else alpha) * p[at] ** gamma * math.log(1 - p[at])
+    return value, 1.0
+
+
+def iou_aware_bce(pred, target, alpha=0.25, gamma=2.0, min_target=0.01):
+    p, matched = _probability(pred, True), _matched(pred, target)
+    value = np.zeros(pred.shape[:-1])
+    for at in np.ndindex(pred.shape):
+        if at in matched:
+            value[at[:-1]] += _bce(p[at], max(p[at] ** alpha * matched[at] ** (1 - alpha), min_target))
+        else:
+            value[at[:-1]] -= p[at] ** gamma * math.log(1 - p[at])
+    return value, 1.0
+
+
+# --------------------------------------------------------------------------------------- fine-grained distributions
+
+
+def bin_values(reg_max=32, up=0.5, reg_scale=4.0):
+    a, half = up * reg_scale, reg_max // 2
+    step = (a + 1) ** (2 / (reg_max - 2)) if reg_max > 2 else 1
+    right = [step**i - 1 for i in range(1, half)]
+    return np.array([-2 * a, *(-w for w in reversed(right)), 0.0, *right, 2 * a])
+
+
+def _log_softmax(x):
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def fine_grained(pred, target, reg_max=32, up=0.5, reg_scale=4.0):
+    w, log_s = bin_values(reg_max, up, reg_scale), _log_softmax(pred.reshape(-1, reg_max + 1))
+    value = np.empty(target.size)
+    for row, d in enumerate(np.clip(target, w[0], w[-1]).ravel()):
+        i = max(k for k in range(reg_max) if w[k] <= d)
+        right = (d - w[i]) / (w[i + 1] - w[i])
+        value[row] = -(1 - right) * log_s[row, i] - right * log_s[row, i + 1]
+    return value.reshape(target.shape), 1.0
+
+
+def decoupled_distillation(pred, target, matched, quality=None, reg_max=32, temperature=5.0):
+    shape = (*matched.shape, 4)
+    log_p, log_q = (_log_softmax(x.reshape(*shape, reg_max + 1) / temperature) for x in (pred, target))
+    value = temperature**2 * (np.exp(log_q) * (log_q - log_p)).sum(-1)
+    if quality is not None:
+        value = value * quality[..., None]
+    share = np.ones(shape)
+    for group in (matched, ~matched):
+        share[group] = 1 / math.sqrt(max(4 * group.sum(), 1))
+    return value * share, share
