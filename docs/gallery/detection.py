@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery.inputs import aspect, bins, box, element, error, towards
+from gallery.inputs import aspect, bins, box, distances, element, error, keypoint, layers, towards
 from gallery.plot import Curve, Plot, elements
 
 SHIFT = "shift of the box, in widths of the target"
@@ -78,5 +78,50 @@ PLOTS: dict[str, Plot] = {
     "VariFocalLoss": elements(
         "One logit. Positives are weighted by their quality q, negatives (q = 0) by α pᵞ.",
         *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "MatchabilityAwareLoss": elements(
+        "One logit. The minimum of a matched class is where its score equals q^1.5; a class that is not matched (q = 0) is "
+        "focused.",
+        *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "IoUAwareBCELoss": elements(
+        "One logit. The target of a matched class mixes its own score with the IoU q; it is a constant in the gradient.",
+        *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "FineGrainedLocalizationLoss": Plot(
+        "centre of the predicted distribution, in bins",
+        (0, 32),
+        tuple(Curve(f"distance {d:g}", distances(d)) for d in (-2.5, 0.1, 1.0)),
+        "Thirty-three bins, dense in the middle, with a bell around the centre. The loss draws the mass to the two bins "
+        "beside the target.",
+        gradient="the centre",
+        limit=60,
+    ),
+    "DecoupledDistillationFocalLoss": Plot(
+        "distance of the student's distribution from the teacher's, in bins",
+        (-8, 8),
+        (Curve("one matched box", layers(True)), Curve("three others", layers(False))),
+        "Four boxes, of which the student is wrong about one group. The matched box counts for more than a quarter.",
+        gradient="the distance",
+    ),
+    "GaussianFocalLoss": elements(
+        "One logit of a heatmap. A negative beside a peak (y = 0.8) has next to no loss.",
+        Curve("peak, y = 1", element(1.0)),
+        Curve("y = 0.5", element(0.5)),
+        Curve("y = 0.8", element(0.8)),
+        Curve("y = 0", element(0.0)),
+    ),
+    "OKSLoss": Plot(
+        "distance of a keypoint, in square roots of the object's area",
+        (-1, 1),
+        (
+            Curve("eye, sigma 0.025", keypoint, {"sigmas": [0.025]}),
+            Curve("hip, sigma 0.107", keypoint, {"sigmas": [0.107]}),
+            Curve("hip, mode='log'", keypoint, {"sigmas": [0.107], "mode": "log"}),
+        ),
+        "One keypoint of one object. People place an eye more exactly than a hip.",
+        gradient="the distance",
+        limit=4,
+        steepest=20,
     ),
 }

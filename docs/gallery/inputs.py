@@ -72,6 +72,29 @@ def bins(target: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (-((torch.arange(17) - t) ** 2)[None] / 2, double(target))
 
 
+def distances(target: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """33 logits of a bell around t, and a target distance."""
+    return lambda t: (-((torch.arange(33) - t) ** 2)[None] / 2, double(target))
+
+
+def layers(matched: bool) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """Four boxes, one of them matched: bells of a teacher, and of a student t aside in one of the two groups."""
+    is_matched = torch.tensor([True, False, False, False])
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        bins = (torch.arange(33, dtype=torch.float64) - 16).expand(4, 4, -1)
+        shift = torch.where(is_matched == matched, t, 0).reshape(4, 1, 1)
+        return -((bins - shift) ** 2) / 8, -(bins**2) / 8, {"matched": is_matched}
+
+    return at
+
+
+def keypoint(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """One point, t to the right of its target, of an object of area 1."""
+    pred = torch.stack([t, torch.zeros_like(t)])[None, None]
+    return pred, torch.zeros(1, 1, 2, dtype=torch.float64), {"area": double(1)}
+
+
 SIDE = 48
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from bench import inputs, textbook
+from bench import inputs, textbook, textbook_detection
 from bench.case import Case, Function, Peer
 from bench.peers import load
+from losses_det.keypoint_loss import COCO_SIGMAS
 
 case = partial(Case, package="losses-det")
 
@@ -79,6 +81,20 @@ def _fvcore_smooth_l1() -> Function:
     return partial(load("fvcore.nn.smooth_l1_loss:smooth_l1_loss"), beta=1.0, reduction="mean")
 
 
+def _mmdet_heatmap() -> Function:
+    loss = load("mmdet.models.losses.gaussian_focal_loss:GaussianFocalLoss")()
+    return lambda x, y: loss(torch.sigmoid(x), y)
+
+
+def _textbook_oks() -> Function:
+    sigmas = torch.tensor(COCO_SIGMAS)
+
+    def loss(pred: Tensor, target: Tensor, area: Tensor, visibility: Tensor) -> Tensor:
+        return textbook_detection.oks(pred, target, area, visibility, sigmas.to(pred))
+
+    return loss
+
+
 CASES = [
     *_boxes(),
     *_offsets(
@@ -111,5 +127,47 @@ CASES = [
         config={"type": "DistributionFocalLoss"},
         inputs=inputs.bins(8000, 4, 17),
         peers={"mmdet": _mmdet("gfocal_loss", "DistributionFocalLoss")},
+    ),
+    case(
+        "mal_20000x80",
+        config={"type": "MatchabilityAwareLoss"},
+        inputs=inputs.scored_anchors(20000, 80, 0.02),
+        elementwise=True,
+        peers={"textbook": Peer(lambda: textbook_detection.matchability_aware)},
+    ),
+    case(
+        "iou_bce_20000x80",
+        config={"type": "IoUAwareBCELoss"},
+        inputs=inputs.scored_anchors(20000, 80, 0.02),
+        elementwise=True,
+        peers={"textbook": Peer(lambda: textbook_detection.iou_aware)},
+    ),
+    case(
+        "fgl_32000x33",
+        config={"type": "FineGrainedLocalizationLoss"},
+        inputs=inputs.fine_distances(32000, 33),
+        peers={"textbook": Peer(lambda: textbook_detection.fine_grained)},
+    ),
+    case(
+        "ddf_4800x4x33",
+        config={"type": "DecoupledDistillationFocalLoss"},
+        inputs=inputs.two_layers(4800, 33, 0.02),
+        peers={"textbook": Peer(lambda: textbook_detection.decoupled_distillation)},
+    ),
+    case(
+        "gaussian_focal_8x80x128",
+        config={"type": "GaussianFocalLoss"},
+        inputs=inputs.heatmaps(8, 80, 128, 1e-4),
+        elementwise=True,
+        peers={
+            "mmdet": Peer(_mmdet_heatmap),
+            "textbook": Peer(lambda: textbook_detection.gaussian_focal),
+        },
+    ),
+    case(
+        "oks_2000x17",
+        config={"type": "OKSLoss"},
+        inputs=inputs.keypoints(2000, 17),
+        peers={"textbook": Peer(_textbook_oks)},
     ),
 ]

@@ -177,12 +177,33 @@ def bins() -> Inputs:
     return Inputs(random(6, 17), 15.9 * random(6, seed=1).sigmoid())
 
 
+def heatmap() -> Inputs:
+    target = random(6, 4, seed=1).abs().clamp(max=1)
+    return Inputs(random(6, 4), target)
+
+
+def fine_bins() -> Inputs:
+    return Inputs(random(6, 33), random(6, seed=1, scale=1.0))
+
+
+def _beyond(given: Inputs) -> Tensor:
+    return given.target.sign() * 9
+
+
 def _last_bin(given: Inputs) -> Tensor:
     return torch.full_like(given.target, 16.0)
 
 
 def _scores(make: Callable[[], Inputs]) -> tuple[Edge, ...]:
     return (*half(make), *saturated(make), Edge("empty batch", nothing(make), still=True), compiled(make))
+
+
+def _probabilities(make: Callable[[], Function]) -> Callable[[], Function]:
+    def of_logits() -> Function:
+        loss = make()
+        return lambda x, target: loss(torch.sigmoid(x), target)
+
+    return of_logits
 
 
 def _both(name: str, theirs: str, right: exact.Exact) -> dict[str, Implementation]:
@@ -238,5 +259,39 @@ SUBJECTS = [
         bins,
         (*_scores(bins), Edge("target in the last bin", changed(bins, target=_last_bin))),
         _both("DistributionFocalLoss", "gfocal_loss:DistributionFocalLoss", exact.distribution_focal),
+    ),
+    Subject(
+        "Matchability-aware",
+        "Offsets and scores",
+        scored,
+        _scores(scored),
+        {"losses": always(lambda: build_loss("MatchabilityAwareLoss"), exact.matchability_aware)},
+    ),
+    Subject(
+        "IoU-aware BCE",
+        "Offsets and scores",
+        scored,
+        _scores(scored),
+        {"losses": always(lambda: build_loss("IoUAwareBCELoss"), exact.iou_aware)},
+    ),
+    Subject(
+        "Fine-grained localization",
+        "Offsets and scores",
+        fine_bins,
+        (*_scores(fine_bins), Edge("target beyond the last bin", changed(fine_bins, target=_beyond))),
+        {"losses": always(lambda: build_loss("FineGrainedLocalizationLoss"), exact.fine_grained)},
+    ),
+    Subject(
+        "Gaussian focal",
+        "Offsets and scores",
+        heatmap,
+        _scores(heatmap),
+        {
+            "losses": always(lambda: build_loss("GaussianFocalLoss"), exact.gaussian_focal),
+            "mmdet": always(
+                _probabilities(lambda: load("mmdet.models.losses.gaussian_focal_loss:GaussianFocalLoss")()),
+                exact.gaussian_focal,
+            ),
+        },
     ),
 ]

@@ -215,7 +215,9 @@ def _keypoint_edges():
             pred, target, {"area": ones(2).double(), "visibility": torch.tensor([[1, 0], [0, 2]])}
         ),
         "NaN without a label": lambda: Inputs(
-            pred, target.index_fill(1, torch.tensor(1), torch.nan), {"area": area, "visibility": torch.tensor([[1, 0]] * 2)}
+            pred,
+            target.index_fill(1, torch.tensor(1), torch.nan),
+            {"area": area, "visibility": torch.tensor([[1, 0]] * 2)},
         ),
     }
 
@@ -304,7 +306,15 @@ NEW_CASES = [
         edges=_keypoint_edges(),
         **KEYPOINTS,
     ),
-    Case("OKSLoss", keypoints(2), oracles.oks, {"sigmas": [0.05, 0.2]}, id="two points", edges=_keypoint_edges(), **KEYPOINTS),
+    Case(
+        "OKSLoss",
+        keypoints(2),
+        oracles.oks,
+        {"sigmas": [0.05, 0.2]},
+        id="two points",
+        edges=_keypoint_edges(),
+        **KEYPOINTS,
+    ),
     Case(
         "MatchabilityAwareLoss",
         labels,
@@ -325,7 +335,9 @@ NEW_CASES = [
         peak=PEAK,
         **WITH_CONSTANTS,
     ),
-    Case("IoUAwareBCELoss", labels, oracles.iou_aware_bce, edges=_quality_edges(), saved=2.0, peak=PEAK, **WITH_CONSTANTS),
+    Case(
+        "IoUAwareBCELoss", labels, oracles.iou_aware_bce, edges=_quality_edges(), saved=2.0, peak=PEAK, **WITH_CONSTANTS
+    ),
     Case(
         "IoUAwareBCELoss",
         scores,

@@ -61,3 +61,40 @@ def distribution_focal(x: Array, y: Array) -> float:
     log_p, left = log_softmax(x), np.minimum(np.floor(y), x.shape[1] - 2).astype(np.int64)
     each = np.arange(y.size)
     return mean(-(left + 1 - y) * log_p[each, left] - (y - left) * log_p[each, left + 1])
+
+
+def gaussian_focal(x: Array, y: Array) -> float:
+    peak = y == 1
+    p = np.where(peak, sigmoid(-x), sigmoid(x))
+    return mean(np.where(peak, 1, (1 - y) ** 4) * p**2 * np.logaddexp(0, np.where(peak, -x, x)))
+
+
+def _matched(x: Array, target: tuple[Target, Array]) -> tuple[Array, Array]:
+    label, quality = target
+    matched = label[:, None] == np.arange(x.shape[1])
+    return matched, matched * quality[:, None]
+
+
+def matchability_aware(x: Array, target: tuple[Target, Array]) -> float:
+    matched, quality = _matched(x, target)
+    soft = quality**1.5
+    positive = np.logaddexp(0, x) - x * soft
+    return mean(np.where(matched, positive, sigmoid(x) ** 1.5 * np.logaddexp(0, x)).sum(1))
+
+
+def iou_aware(x: Array, target: tuple[Target, Array]) -> float:
+    matched, quality = _matched(x, target)
+    soft = np.maximum(sigmoid(x) ** 0.25 * quality**0.75, 0.01)
+    positive = soft * np.logaddexp(0, -x) + (1 - soft) * np.logaddexp(0, x)
+    return mean(np.where(matched, positive, sigmoid(x) ** 2 * np.logaddexp(0, x)).sum(1))
+
+
+def fine_grained(x: Array, distance: Array) -> float:
+    if not distance.size:
+        return 0.0
+    right = 3 ** (np.arange(1, 16) / 15) - 1
+    bins = np.concatenate(([-4.0], -right[::-1], [0.0], right, [4.0]))
+    d, log_p, each = np.clip(distance, -4, 4), log_softmax(x), np.arange(distance.size)
+    left = np.clip(np.searchsorted(bins, d, side="right") - 1, 0, 31)
+    share = (d - bins[left]) / (bins[left + 1] - bins[left])
+    return mean(-(1 - share) * log_p[each, left] - share * log_p[each, left + 1])

@@ -248,7 +248,7 @@ def _student(matched: bool) -> Any:
     def at(loss: Any, t: Tensor) -> examples.Inputs:
         """Four boxes, one of them matched: bells of the teacher in the middle, of the student t aside in one group."""
         bins = (torch.arange(loss.reg_max + 1, dtype=torch.float64) - loss.reg_max / 2).expand(4, 4, -1)
-        shift = torch.where(_ONE == matched, t, 0).reshape(4, 1, 1)
+        shift = torch.where(matched == _ONE, t, 0).reshape(4, 1, 1)
         return examples.Inputs(-((bins - shift) ** 2) / 8, -(bins**2) / 8, {"matched": _ONE})
 
     return at

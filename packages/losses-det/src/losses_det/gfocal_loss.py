@@ -15,6 +15,7 @@ from losses_core.utils import checks
 from losses_core.utils.value_checks import check_probabilities
 from losses_det._quality import QualityTarget, distance_and_entropy, focused, matched_quality, quality_target
 
+
 def _prepare_quality(pred: Any, target: Any, **options: Any) -> Prepared:
     if not options["use_sigmoid"]:
         check_probabilities(

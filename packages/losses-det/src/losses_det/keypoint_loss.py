@@ -26,9 +26,7 @@ COCO_SIGMAS = (
 SMALLEST_AREA = 1e-9
 
 
-def _prepare(
-    pred: Any, target: Any, *, area: Any, visibility: Any, sigmas: Any, mode: Any, eps: float
-) -> Prepared:
+def _prepare(pred: Any, target: Any, *, area: Any, visibility: Any, sigmas: Any, mode: Any, eps: float) -> Prepared:
     checks.tensor("pred", pred)
     checks.tensor("target", target)
     if mode not in KEYPOINT_MODES:
@@ -207,4 +205,6 @@ class OKSLoss(BaseLoss):
     def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
         name = "_coco_sigmas" if self.sigmas is None else "sigmas"
         options = {"sigmas": self._vector(name, pred, len(getattr(self, name)))}
-        return options | {name: keywords[name] for name in ("area", "visibility")} | {"mode": self.mode, "eps": self.eps}
+        return (
+            options | {name: keywords[name] for name in ("area", "visibility")} | {"mode": self.mode, "eps": self.eps}
+        )
