@@ -152,6 +152,11 @@ BIN_EDGES = {
     "saturated": _at([[6e4] + [-6e4] * 16] * 2, [0.0, 16.0]),
 }
 
+FOCUS = {
+    "gradcheck": False,
+    "gradgradcheck": False,
+    "why": "the focusing factor is a constant in the gradient: test_constants_of_the_gradient",
+}
 FAMILY = {
     "IoULoss": oracles.iou,
     "GIoULoss": oracles.giou,
@@ -179,6 +184,10 @@ def _box_cases():
         )
         if loss != "IoULoss":
             yield Case(loss, apart, oracle, id="apart", **common)
+        powers = {"power": 3, "mode": "linear", "inner_ratio": 0.7}
+        yield Case(loss, boxes(), oracle, powers, id="power and inner boxes", **common)
+        focus = {"focal_gamma": 0.5, "mode": "linear", "power": 1.5, "bbox_format": "cxcywh", "inner_ratio": 1.25}
+        yield Case(loss, boxes("cxcywh"), oracle, focus, id="focal", **{**common, **FOCUS, "edges": {}})
 
 
 def heatmaps(generator, n):
@@ -272,6 +281,42 @@ WITH_CONSTANTS = {
     "gradgradcheck": False,
     "why": "target or factor is a constant in the gradient: test_constants_of_the_gradient",
 }
+def with_image_size(generator, n):
+    """Boxes, each in an image of its own."""
+    inputs = boxes()(generator, n)
+    inputs.call["image_size"] = 16 + 8 * torch.rand(n, 2, generator=generator, dtype=torch.float64)
+    return inputs
+
+
+def rotated(unit=1.0, *lead):
+    """Boxes in any direction, neither square nor near their target."""
+
+    def make(generator, n):
+        pair = []
+        for low in (0.5, 2.5):
+            centre = 4 * torch.rand(n, *lead, 2, generator=generator, dtype=torch.float64)
+            side = low + torch.rand(n, *lead, 2, generator=generator, dtype=torch.float64)
+            angle = 2 * unit * torch.randn(n, *lead, 1, generator=generator, dtype=torch.float64)
+            pair.append(torch.cat((centre, side * torch.tensor([1.5, 0.6]).double(), angle), -1))
+        return Inputs(*pair)
+
+    return make
+
+
+TURNED = [10.0, 20.0, 40.0, 10.0, 0.7]
+ROTATED_EDGES = {
+    "equal": _at([TURNED, [0.0, 0.0, 4000.0, 1.0, -2.0]], [TURNED, [0.0, 0.0, 4000.0, 1.0, -2.0]]),
+    "a period apart": _at([TURNED], [[10.0, 20.0, 40.0, 10.0, 0.7 + 3.141592653589793]]),
+    "squares": _at([[0.0, 0.0, 8.0, 8.0, 0.3]] * 2, [[0.0, 0.0, 8.0, 8.0, 1.1], [4.0, 0.0, 2.0, 2.0, 0.3]]),
+    "zero sides": _at([[5.0, 5.0, 0.0, 0.0, 0.0], TURNED], [TURNED, [5.0, 5.0, 0.0, 0.0, 0.0]]),
+    "one zero side": _at([[5.0, 5.0, 9.0, 0.0, 0.0], TURNED], [TURNED, [5.0, 5.0, 0.0, 3.0, 1.0]]),
+    "all zero": _at([[0.0] * 5], [[0.0] * 5]),
+    "points apart": _at([[0.0] * 5], [[9.0, 9.0, 0.0, 0.0, 0.0]]),
+    "thin": _at([[0.0, 0.0, 4000.0, 1e-3, 0.1], [0.0, 0.0, 1e-3, 4000.0, 0.1]], [[0.0, 0.0, 4000.0, 1e-3, 0.2]] * 2),
+    "far": _at([[6e4, -6e4, 10.0, 5.0, 0.5]] * 2, [[-6e4, 6e4, 10.0, 5.0, 0.2], [6e4, -6e4, 6e4, 6e4, 0.2]]),
+}
+TURNED_BOXES = {"logits": False, "saved": 2.0, "peak": PEAK}
+WISE = {**BOXES, **FOCUS, "stateful": True}
 KEYPOINTS = {"logits": False, "saved": 2.4, "peak": PEAK, "half_tolerance": 2e-3}
 LAYERS = {"saved": 2.1, "peak": PEAK, "sent": _two_collectives}
 NEW_CASES = [
@@ -369,6 +414,63 @@ NEW_CASES = [
         edges=_layer_edges(),
         **{**LAYERS, "saved": 2.5, "peak": None},
     ),
+    Case("MPDIoULoss", boxes(), oracles.mpdiou, {"image_size": [20, 24.5]}, **BOXES),
+    Case("MPDIoULoss", with_image_size, oracles.mpdiou, {"power": 2}, id="sizes", **{**BOXES, "edges": {}, "saved": 2.3}),
+    Case(
+        "MPDIoULoss",
+        boxes("ltwh", 2),
+        oracles.mpdiou,
+        {"image_size": (20, 24), "mode": "log", "bbox_format": "ltwh", "inner_ratio": 0.8},
+        id="ltwh",
+        **{**BOXES, "edges": {}},
+    ),
+    Case("NWDLoss", boxes(), oracles.nwd, **BOXES),
+    Case("NWDLoss", boxes("cxcywh"), oracles.nwd, {"constant": 2, "bbox_format": "cxcywh"}, id="cxcywh", **BOXES),
+    Case("NWDLoss", boxes("ltwh", 2), oracles.nwd, {"bbox_format": "ltwh"}, id="ltwh", **{**BOXES, "edges": {}}),
+    Case("WIoULoss", boxes(), oracles.wiou, **WISE, sent=_two_collectives),
+    Case(
+        "WIoULoss",
+        boxes("cxcywh"),
+        oracles.wiou,
+        {"alpha": 1.4, "delta": 5, "momentum": 0.5, "bbox_format": "cxcywh"},
+        id="options",
+        **{**WISE, "edges": {}},
+        weight=False,  # a weight of 0 changes the mean that the other rows are compared with
+        sent=_two_collectives,
+    ),
+    Case("ProbIoULoss", rotated(), oracles.probiou, edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case(
+        "ProbIoULoss",
+        rotated(57.0, 2),
+        oracles.probiou,
+        {"mode": "l2", "floor": 1e-3, "angle_unit": "degree"},
+        id="l2",
+        edges=ROTATED_EDGES,
+        **TURNED_BOXES,
+    ),
+    Case("GWDLoss", rotated(), oracles.gwd, edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case(
+        "GWDLoss",
+        rotated(57.0, 2),
+        oracles.gwd,
+        {"fun": "sqrt", "tau": 0, "alpha": 0.5, "normalize": False, "angle_unit": "degree", "floor": 1e-2},
+        id="sqrt",
+        edges=ROTATED_EDGES,
+        **TURNED_BOXES,
+    ),
+    Case("GWDLoss", rotated(), oracles.gwd, {"fun": "none", "tau": 2}, id="none", edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case("KLDLoss", rotated(), oracles.kld, edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case(
+        "KLDLoss",
+        rotated(57.0, 2),
+        oracles.kld,
+        {"fun": "sqrt", "tau": 0, "alpha": 2, "angle_unit": "degree"},
+        id="sqrt",
+        edges=ROTATED_EDGES,
+        **TURNED_BOXES,
+    ),
+    Case("KLDLoss", rotated(), oracles.kld, {"sqrt": False, "tau": 1.5}, id="divergence", edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case("WIoULoss", apart, oracles.wiou, {"version": 1}, id="version 1", **{**BOXES, **FOCUS}),
 ]
 
 CASES = [

@@ -58,13 +58,12 @@ def alpha_of(p):
     return aspect(p) / max((1 - p.iou) + aspect(p), p.eps)
 
 
-def ciou_term(p):
-    return distance_term(p) + alpha_of(p) * aspect(p)
+def ciou_terms(p):
+    return distance_term(p), alpha_of(p) * aspect(p)
 
 
-def eiou_term(p):
-    sides = (p.w - p.wg) ** 2 / max(p.ew**2, p.eps) + (p.h - p.hg) ** 2 / max(p.eh**2, p.eps)
-    return distance_term(p) + sides
+def eiou_terms(p):
+    return distance_term(p), (p.w - p.wg) ** 2 / max(p.ew**2, p.eps), (p.h - p.hg) ** 2 / max(p.eh**2, p.eps)
 
 
 def siou_term(p, theta):
@@ -74,35 +73,79 @@ def siou_term(p, theta):
     return (delta + sum((1 - math.exp(-o)) ** theta for o in omega)) / 2
 
 
-def _boxes(pred, target, term, mode, eps, bbox_format):
+def shrunk(box, bbox_format, ratio):
+    x1, y1, x2, y2 = to_corners(box, bbox_format)
+    x, y, w, h = (x1 + x2) / 2, (y1 + y2) / 2, ratio * (x2 - x1), ratio * (y2 - y1)
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+def _boxes(pred, target, terms, mode, eps=1e-6, bbox_format="xyxy", power=1.0, inner_ratio=None, focal_gamma=0.0):
+    value = []
+    for box, other in zip(pred.reshape(-1, 4), target.reshape(-1, 4), strict=True):
+        pair = inner = Pair(box, other, eps, bbox_format)
+        if inner_ratio is not None:
+            inner = Pair(*(shrunk(b, bbox_format, inner_ratio) for b in (box, other)), eps, "xyxy")
+        overlap = 1 - inner.iou**power if power != 1 else of_iou(inner, mode)
+        loss = overlap + sum(max(term, 0) ** power for term in terms(pair))
+        value.append(loss * (pair.iou**focal_gamma if focal_gamma else 1))
+    return np.array(value, np.float64).reshape(pred.shape[:-1]), 1.0
+
+
+def iou(pred, target, mode="log", **options):
+    return _boxes(pred, target, lambda pair: (), mode, **options)
+
+
+def giou(pred, target, mode="linear", **options):
+    return _boxes(pred, target, lambda pair: [giou_term(pair)], mode, **options)
+
+
+def diou(pred, target, mode="linear", **options):
+    return _boxes(pred, target, lambda pair: [distance_term(pair)], mode, **options)
+
+
+def ciou(pred, target, mode="linear", **options):
+    return _boxes(pred, target, ciou_terms, mode, **options)
+
+
+def eiou(pred, target, mode="linear", **options):
+    return _boxes(pred, target, eiou_terms, mode, **options)
+
+
+def siou(pred, target, mode="linear", theta=4.0, **options):
+    return _boxes(pred, target, lambda pair: [siou_term(pair, theta)], mode, **options)
+
+
+def mpdiou(pred, target, image_size, mode="linear", power=1.0, bbox_format="xyxy", **options):
+    value, _ = _boxes(pred, target, lambda pair: (), mode, power=power, bbox_format=bbox_format, **options)
+    sizes = np.broadcast_to(np.asarray(image_size, np.float64), (*pred.shape[:-1], 2))
+    for at in np.ndindex(value.shape):
+        corners = zip(to_corners(pred[at], bbox_format), to_corners(target[at], bbox_format), strict=True)
+        value[at] += sum((a - b) ** 2 for a, b in corners) / (sizes[at] ** 2).sum()
+    return value, 1.0
+
+
+def nwd(pred, target, constant=12.8, bbox_format="xyxy"):
+    value = np.zeros(pred.shape[:-1])
+    for at in np.ndindex(value.shape):
+        p = Pair(pred[at], target[at], 1e-6, bbox_format)
+        w2 = p.dx**2 + p.dy**2 + ((p.w - p.wg) ** 2 + (p.h - p.hg) ** 2) / 4
+        value[at] = 1 - math.exp(-math.sqrt(w2) / constant)
+    return value, 1.0
+
+
+def wiou(pred, target, version=3, alpha=1.9, delta=3.0, momentum=1e-4, eps=1e-6, bbox_format="xyxy", mean=1.0):
+    """The first call of a training."""
     rows = zip(pred.reshape(-1, 4), target.reshape(-1, 4), strict=True)
     pairs = [Pair(box, other, eps, bbox_format) for box, other in rows]
-    value = np.array([of_iou(pair, mode) + term(pair) for pair in pairs], np.float64)
-    return value.reshape(pred.shape[:-1]), 1.0
-
-
-def iou(pred, target, mode="log", eps=1e-6, bbox_format="xyxy"):
-    return _boxes(pred, target, lambda pair: 0.0, mode, eps, bbox_format)
-
-
-def giou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
-    return _boxes(pred, target, giou_term, mode, eps, bbox_format)
-
-
-def diou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
-    return _boxes(pred, target, distance_term, mode, eps, bbox_format)
-
-
-def ciou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
-    return _boxes(pred, target, ciou_term, mode, eps, bbox_format)
-
-
-def eiou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy"):
-    return _boxes(pred, target, eiou_term, mode, eps, bbox_format)
-
-
-def siou(pred, target, mode="linear", eps=1e-6, bbox_format="xyxy", theta=4.0):
-    return _boxes(pred, target, lambda pair: siou_term(pair, theta), mode, eps, bbox_format)
+    if pairs:
+        mean = (1 - momentum) * mean + momentum * sum(1 - p.iou for p in pairs) / len(pairs)
+    value = []
+    for p in pairs:
+        r = math.exp((p.dx**2 + p.dy**2) / max(p.ew**2 + p.eh**2, eps))
+        beta = (1 - p.iou) / mean
+        focus = beta / (delta * alpha ** (beta - delta)) if version == 3 else 1
+        value.append(focus * r * (1 - p.iou))
+    return np.array(value, np.float64).reshape(pred.shape[:-1]), 1.0
 
 
 # ----------------------------------------------------------------------------------------------------- coordinates
@@ -269,3 +312,60 @@ def decoupled_distillation(pred, target, matched, quality=None, reg_max=32, temp
     for group in (matched, ~matched):
         share[group] = 1 / math.sqrt(max(4 * group.sum(), 1))
     return value * share, share
+
+
+# --------------------------------------------------------------------------------------------------- rotated boxes
+
+
+def _gaussian(box, share, floor, angle_unit):
+    x, y, w, h, angle = (float(number) for number in box)
+    angle = math.radians(angle) if angle_unit == "degree" else angle
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.array([x, y]), turn @ np.diag([share * w**2 + floor, share * h**2 + floor]) @ turn.T
+
+
+def _root_of(matrix):
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors @ np.diag(np.sqrt(values)) @ vectors.T
+
+
+def _rotated(pred, target, share, floor, angle_unit, distance):
+    value = np.zeros(pred.shape[:-1])
+    for at in np.ndindex(value.shape):
+        (mean, sigma), (mean_t, sigma_t) = (_gaussian(box[at], share, floor, angle_unit) for box in (pred, target))
+        value[at] = distance(mean - mean_t, sigma, sigma_t)
+    return value, 1.0
+
+
+def _transform(x, fun, tau):
+    f = {"log1p": math.log1p, "sqrt": math.sqrt, "none": float}[fun](x)
+    return 1 - 1 / (tau + f) if tau >= 1 else f
+
+
+def probiou(pred, target, mode="l1", floor=0.01, angle_unit="radian"):
+    def distance(d, p, t):
+        b = d @ np.linalg.inv(p + t) @ d / 4
+        b += math.log(np.linalg.det(p + t) / (4 * math.sqrt(np.linalg.det(p) * np.linalg.det(t)))) / 2
+        return math.sqrt(1 - math.exp(-b)) if mode == "l1" else b
+
+    return _rotated(pred, target, 1 / 12, floor, angle_unit, distance)
+
+
+def gwd(pred, target, fun="log1p", tau=1.0, alpha=1.0, normalize=True, floor=1e-6, angle_unit="radian"):
+    def distance(d, p, t):
+        half = _root_of(p)
+        shape = np.trace(p) + np.trace(t) - 2 * np.trace(_root_of(half @ t @ half))
+        value = math.sqrt(d @ d + alpha**2 * shape)
+        return _transform(value / (2 * np.linalg.det(p @ t) ** 0.125) if normalize else value, fun, tau)
+
+    return _rotated(pred, target, 1 / 4, floor, angle_unit, distance)
+
+
+def kld(pred, target, fun="log1p", tau=1.0, alpha=1.0, sqrt=True, floor=1e-6, angle_unit="radian"):
+    def distance(d, p, t):
+        inverse = np.linalg.inv(p)
+        k = d @ inverse @ d / (2 * alpha**2) + np.trace(inverse @ t) / 2 - 1
+        k += math.log(np.linalg.det(p) / np.linalg.det(t)) / 2
+        return _transform(math.sqrt(k) if sqrt else k, fun, tau)
+
+    return _rotated(pred, target, 1 / 4, floor, angle_unit, distance)

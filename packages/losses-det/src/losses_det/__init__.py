@@ -11,11 +11,12 @@ from losses_det._version import __version__
 from losses_det.fine_grained import DecoupledDistillationFocalLoss, FineGrainedLocalizationLoss
 from losses_det.gaussian_focal import GaussianFocalLoss
 from losses_det.gfocal_loss import DistributionFocalLoss, QualityFocalLoss
-from losses_det.iou_loss import CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss
+from losses_det.iou_loss import CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, MPDIoULoss, NWDLoss, SIoULoss, WIoULoss
 from losses_det.keypoint_loss import OKSLoss
 from losses_det.quality_bce import IoUAwareBCELoss, MALoss, MatchabilityAwareLoss
+from losses_det.rotated_loss import GWDLoss, KLDLoss, ProbIoULoss
 from losses_det.smooth_l1 import BalancedL1Loss, L1Loss, SmoothL1Loss
-from losses_det.varifocal_loss import VariFocalLoss, VarifocalLoss
+from losses_det.varifocal_loss import VarifocalLoss, VariFocalLoss
 
 __all__ = [
     "BalancedL1Loss",
@@ -26,18 +27,24 @@ __all__ = [
     "EIoULoss",
     "FineGrainedLocalizationLoss",
     "GIoULoss",
+    "GWDLoss",
     "GaussianFocalLoss",
     "IoUAwareBCELoss",
     "IoULoss",
+    "KLDLoss",
     "L1Loss",
     "MALoss",
+    "MPDIoULoss",
     "MatchabilityAwareLoss",
+    "NWDLoss",
     "OKSLoss",
+    "ProbIoULoss",
     "QualityFocalLoss",
     "SIoULoss",
     "SmoothL1Loss",
     "VariFocalLoss",
     "VarifocalLoss",
+    "WIoULoss",
     "__version__",
     "functional",
 ]

@@ -7,6 +7,7 @@ from losses_det._kernels import (
     iou_loss,
     keypoint_loss,
     quality_bce,
+    rotated_loss,
     smooth_l1,
     varifocal_loss,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "iou_loss",
     "keypoint_loss",
     "quality_bce",
+    "rotated_loss",
     "smooth_l1",
     "varifocal_loss",
 ]

@@ -8,11 +8,11 @@ from losses_core import LossOptions
 from losses_core.utils import checks
 from losses_core.utils.boxes import BoxFormat
 from losses_det._geometry import Mode
-from losses_det.iou_loss._base import BoxLoss
+from losses_det.iou_loss._base import PenalizedBoxLoss
 from losses_det.iou_loss.functions import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, siou_loss
 
 
-class IoULoss(BoxLoss):
+class IoULoss(PenalizedBoxLoss):
     r"""IoU loss: the overlap of two boxes alone.
 
     .. math::
@@ -24,6 +24,9 @@ class IoULoss(BoxLoss):
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``log``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -54,12 +57,19 @@ class IoULoss(BoxLoss):
     function = iou_loss
 
     def __init__(
-        self, eps: float = 1e-6, mode: Mode = "log", bbox_format: BoxFormat = "xyxy", **options: Unpack[LossOptions]
+        self,
+        eps: float = 1e-6,
+        mode: Mode = "log",
+        bbox_format: BoxFormat = "xyxy",
+        power: float = 1.0,
+        inner_ratio: float | None = None,
+        focal_gamma: float = 0.0,
+        **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(eps, mode, bbox_format, **options)
+        super().__init__(eps, mode, bbox_format, power, inner_ratio, focal_gamma, **options)
 
 
-class GIoULoss(BoxLoss):
+class GIoULoss(PenalizedBoxLoss):
     r"""Generalised IoU loss: pulls boxes together that do not overlap.
 
     .. math::
@@ -73,6 +83,9 @@ class GIoULoss(BoxLoss):
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -102,7 +115,7 @@ class GIoULoss(BoxLoss):
     function = giou_loss
 
 
-class DIoULoss(BoxLoss):
+class DIoULoss(PenalizedBoxLoss):
     r"""Distance IoU loss: the distance of the centres beside the overlap.
 
     .. math::
@@ -116,6 +129,9 @@ class DIoULoss(BoxLoss):
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -145,7 +161,7 @@ class DIoULoss(BoxLoss):
     function = diou_loss
 
 
-class CIoULoss(BoxLoss):
+class CIoULoss(PenalizedBoxLoss):
     r"""Complete IoU loss: overlap, distance of the centres, aspect ratio.
 
     .. math::
@@ -161,6 +177,9 @@ class CIoULoss(BoxLoss):
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -192,7 +211,7 @@ class CIoULoss(BoxLoss):
     function = ciou_loss
 
 
-class EIoULoss(BoxLoss):
+class EIoULoss(PenalizedBoxLoss):
     r"""Efficient IoU loss: overlap, distance of the centres, difference of each side.
 
     .. math::
@@ -206,6 +225,9 @@ class EIoULoss(BoxLoss):
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -236,7 +258,7 @@ class EIoULoss(BoxLoss):
     function = eiou_loss
 
 
-class SIoULoss(BoxLoss):
+class SIoULoss(PenalizedBoxLoss):
     r"""SIoU loss: overlap, a distance that knows its angle, shape.
 
     .. math::
@@ -254,6 +276,9 @@ class SIoULoss(BoxLoss):
         mode: f: ``linear`` or ``iou`` 1 - IoU, ``log`` -ln max(IoU, eps), ``square`` 1 - IoU². Default: ``linear``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         theta: exponent of the shape term ≥ 1, from 2 to 6 in the paper. Default: 4.
+        power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
+        inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
+        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -289,7 +314,10 @@ class SIoULoss(BoxLoss):
         mode: Mode = "linear",
         bbox_format: BoxFormat = "xyxy",
         theta: float = 4.0,
+        power: float = 1.0,
+        inner_ratio: float | None = None,
+        focal_gamma: float = 0.0,
         **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(eps, mode, bbox_format, **options)
+        super().__init__(eps, mode, bbox_format, power, inner_ratio, focal_gamma, **options)
         self.theta = checks.number(self, "theta", theta, low=1)
