@@ -86,6 +86,19 @@ def boxes(n: int) -> Make:
     return make
 
 
+def rotated(n: int) -> Make:
+    """Rotated boxes in an image of 640 pixels, and targets that overlap most of them."""
+
+    def make(g: Generator) -> Inputs:
+        corner, size = 500 * torch.rand(n, 2, generator=g), 10 + 100 * torch.rand(n, 2, generator=g)
+        target = torch.cat((corner, size, 3 * torch.rand(n, 1, generator=g) - 1.5), 1)
+        centre = corner + 0.25 * size * torch.randn(n, 2, generator=g)
+        side = size * (0.2 * torch.randn(n, 2, generator=g)).exp()
+        return Inputs(torch.cat((centre, side, target[:, 4:] + 0.2 * torch.randn(n, 1, generator=g)), 1), target)
+
+    return make
+
+
 def offsets(n: int) -> Make:
     """Predicted and true box offsets."""
     return lambda g: Inputs(torch.randn(n, 4, generator=g), torch.randn(n, 4, generator=g))

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from gallery.inputs import aspect, bins, box, distances, element, error, keypoint, layers, towards
+from gallery.inputs import (
+    aspect,
+    bins,
+    box,
+    distances,
+    element,
+    error,
+    image_box,
+    keypoint,
+    layers,
+    rotated,
+    shifted,
+    towards,
+)
 from gallery.plot import Curve, Plot, elements
 
 SHIFT = "shift of the box, in widths of the target"
@@ -80,20 +93,20 @@ PLOTS: dict[str, Plot] = {
         *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
     ),
     "MatchabilityAwareLoss": elements(
-        "One logit. The minimum of a matched class is where its score equals q^1.5; a class that is not matched (q = 0) is "
+        "One logit. The minimum of a matched class is where its score equals q^1.5; one that is not matched (q = 0) is "
         "focused.",
         *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
     ),
     "IoUAwareBCELoss": elements(
-        "One logit. The target of a matched class mixes its own score with the IoU q; it is a constant in the gradient.",
+        "One logit. The target of a matched class mixes its score with the IoU q, and is a constant in the gradient.",
         *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
     ),
     "FineGrainedLocalizationLoss": Plot(
         "centre of the predicted distribution, in bins",
         (0, 32),
         tuple(Curve(f"distance {d:g}", distances(d)) for d in (-2.5, 0.1, 1.0)),
-        "Thirty-three bins, dense in the middle, with a bell around the centre. The loss draws the mass to the two bins "
-        "beside the target.",
+        "Thirty-three bins, dense in the middle, with a bell around the centre. The loss draws the mass to the two "
+        "bins beside the target.",
         gradient="the centre",
         limit=60,
     ),
@@ -123,5 +136,63 @@ PLOTS: dict[str, Plot] = {
         gradient="the distance",
         limit=4,
         steepest=20,
+    ),
+    "MPDIoULoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        (Curve("same size", image_box(1, 1)), Curve("twice as wide", image_box(2, 1))),
+        f"{BOXES} The corners count, in an image of four by four.",
+        gradient="the shift",
+    ),
+    "WIoULoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        (
+            Curve("version 1", box(1, 1), {"version": 1}),
+            Curve("version 3", box(1, 1)),
+            Curve("version 3, alpha=1.4, delta=5", box(1, 1), {"alpha": 1.4, "delta": 5.0}),
+        ),
+        f"{BOXES} The mean of 1 - IoU is 1, as at the start of a training.",
+        gradient="the shift",
+    ),
+    "NWDLoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        tuple(Curve(f"constant={c:g}", box(1, 1), {"constant": c}) for c in (0.5, 1.0, 2.0)),
+        f"{BOXES} There is a gradient whether they overlap or not.",
+        gradient="the shift",
+    ),
+    "ProbIoULoss": Plot(
+        "angle between the boxes, in degrees",
+        (-90, 90),
+        (
+            Curve("sides 2 to 1", rotated(2**0.5)),
+            Curve("sides 9 to 1", rotated(3.0)),
+            Curve("sides 9 to 1, mode='l2'", rotated(3.0), {"mode": "l2"}),
+        ),
+        "A box turns over its target. The thinner it is, the more its angle counts.",
+        gradient="the angle",
+    ),
+    "GWDLoss": Plot(
+        "distance of the centres",
+        (-6, 6),
+        (
+            Curve("along the box", shifted(0)),
+            Curve("across the box", shifted(90)),
+            Curve("along the box, tau=0", shifted(0), {"tau": 0.0}),
+        ),
+        "A box of 4 by 1 moves over its target. The distance does not depend on the direction.",
+        gradient="the distance",
+    ),
+    "KLDLoss": Plot(
+        "distance of the centres",
+        (-6, 6),
+        (
+            Curve("along the box", shifted(0)),
+            Curve("across the box", shifted(90)),
+            Curve("along the box, tau=0", shifted(0), {"tau": 0.0}),
+        ),
+        "A box of 4 by 1 moves over its target. A shift across the narrow side counts more.",
+        gradient="the distance",
     ),
 }

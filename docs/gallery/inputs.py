@@ -95,6 +95,24 @@ def keypoint(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     return pred, torch.zeros(1, 1, 2, dtype=torch.float64), {"area": double(1)}
 
 
+def image_box(width: float, height: float) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """As `box`, in an image of four by four."""
+    at = box(width, height)
+    return lambda t: (*at(t), {"image_size": double(4, 4)})
+
+
+def rotated(stretch: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A rotated box of area 16, t degrees from its target."""
+    square = double(0, 0, 4 * stretch, 4 / stretch, 0)
+    return lambda t: ((square + t * double(0, 0, 0, 0, math.pi / 180))[None], square[None])
+
+
+def shifted(degrees: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A rotated box, 4 by 1, t from its target in a direction."""
+    direction = double(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0, 0, 0)
+    return lambda t: ((double(0, 0, 4, 1, 0) + t * direction)[None], double(0, 0, 4, 1, 0)[None])
+
+
 SIDE = 48
 
 

@@ -63,6 +63,25 @@ def _boxes() -> list[Case]:
     ]
 
 
+def _more_boxes() -> list[Case]:
+    configs: dict[str, tuple[dict[str, object], inputs.Make, Peer]] = {
+        "mpdiou": (
+            {"type": "MPDIoULoss", "image_size": [640, 640]},
+            inputs.boxes(200_000),
+            Peer(lambda: textbook_detection.mpdiou),
+        ),
+        "wiou": ({"type": "WIoULoss"}, inputs.boxes(200_000), Peer(textbook_detection.WiseIoU)),
+        "nwd": ({"type": "NWDLoss"}, inputs.boxes(200_000), Peer(lambda: textbook_detection.nwd)),
+        "probiou": ({"type": "ProbIoULoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.probiou)),
+        "gwd": ({"type": "GWDLoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.gwd)),
+        "kld": ({"type": "KLDLoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.kld)),
+    }
+    return [
+        case(f"{name}_200k", config=config, inputs=given, peers={"textbook": peer}, elementwise=True)
+        for name, (config, given, peer) in configs.items()
+    ]
+
+
 def _offsets(name: str, loss: str, peers: Mapping[str, Peer]) -> list[Case]:
     return [
         case(
@@ -97,6 +116,7 @@ def _textbook_oks() -> Function:
 
 CASES = [
     *_boxes(),
+    *_more_boxes(),
     *_offsets(
         "smooth_l1",
         "SmoothL1Loss",

@@ -140,6 +140,30 @@ BOXES: dict[str, tuple[tuple[Any, ...], dict[str, Implementation]]] = {
 }
 
 
+def turned(n: int = 6) -> Inputs:
+    """Rotated boxes, and targets that overlap them."""
+    centre, size = 50 + 350 * random(n, 2, scale=0.1).abs(), 60 + 30 * random(n, 2, seed=1, scale=0.5).abs()
+    target = torch.cat((centre, size, random(n, 1, seed=3, scale=0.5)), 1)
+    return Inputs(target + random(n, 5, seed=2) * torch.tensor([3.0, 3.0, 3.0, 3.0, 0.1]), target)
+
+
+def _turned_edges() -> tuple[Edge, ...]:
+    shape = boxes((10, 10, 40, 50, 0.3), (5, 20, 60, 30, -1.0))
+    line, point = shape * torch.tensor([1.0, 1, 1, 0, 1]), shape * torch.tensor([1.0, 1, 0, 0, 1])
+    thin = boxes((100, 100, 400, 0.5, 0.3), (100, 100, 400, 0.5, 0.3))
+    return (
+        *half(turned, ", pixels"),
+        Edge("equal boxes", lambda: Inputs(shape, shape.clone()), still=True),
+        Edge("pred a line", lambda: Inputs(line, shape)),
+        Edge("pred a point", lambda: Inputs(point, shape)),
+        Edge("target a line", lambda: Inputs(shape, line)),
+        Edge("thin boxes", lambda: Inputs(thin + torch.tensor([1.0, 0, 5, 0.1, 0]), thin)),
+        Edge("empty batch", nothing(turned), still=True),
+        Edge("one pair", one(turned)),
+        compiled(turned),
+    )
+
+
 def offsets() -> Inputs:
     return Inputs(random(6, 4), random(6, 4, seed=1))
 
@@ -215,6 +239,29 @@ def _both(name: str, theirs: str, right: exact.Exact) -> dict[str, Implementatio
 
 SUBJECTS = [
     *(Subject(name, "Boxes", pairs, _edges(*limits), libraries) for name, (limits, libraries) in BOXES.items()),
+    Subject(
+        "NWD",
+        "Boxes",
+        pairs,
+        (
+            *half(pairs, ", pixels"),
+            Edge("equal boxes", changed(pairs, lambda given: given.target.clone()), still=True),
+            Edge("empty batch", nothing(pairs), still=True),
+            Edge("one pair", one(pairs)),
+            compiled(pairs),
+        ),
+        {"losses": always(lambda: build_loss("NWDLoss"), exact.wasserstein)},
+    ),
+    *(
+        Subject(
+            name,
+            "Boxes",
+            turned,
+            _turned_edges(),
+            {"losses": always(partial(build_loss, f"{name}Loss"), partial(exact.rotated, name.lower()))},
+        )
+        for name in ("ProbIoU", "GWD", "KLD")
+    ),
     Subject(
         "Smooth L1",
         "Offsets and scores",

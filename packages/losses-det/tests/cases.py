@@ -281,6 +281,8 @@ WITH_CONSTANTS = {
     "gradgradcheck": False,
     "why": "target or factor is a constant in the gradient: test_constants_of_the_gradient",
 }
+
+
 def with_image_size(generator, n):
     """Boxes, each in an image of its own."""
     inputs = boxes()(generator, n)
@@ -415,7 +417,9 @@ NEW_CASES = [
         **{**LAYERS, "saved": 2.5, "peak": None},
     ),
     Case("MPDIoULoss", boxes(), oracles.mpdiou, {"image_size": [20, 24.5]}, **BOXES),
-    Case("MPDIoULoss", with_image_size, oracles.mpdiou, {"power": 2}, id="sizes", **{**BOXES, "edges": {}, "saved": 2.3}),
+    Case(
+        "MPDIoULoss", with_image_size, oracles.mpdiou, {"power": 2}, id="sizes", **{**BOXES, "edges": {}, "saved": 2.3}
+    ),
     Case(
         "MPDIoULoss",
         boxes("ltwh", 2),
@@ -445,7 +449,8 @@ NEW_CASES = [
         oracles.probiou,
         {"mode": "l2", "floor": 1e-3, "angle_unit": "degree"},
         id="l2",
-        edges=ROTATED_EDGES,
+        # a gradient that grows with the distance is beyond fp16 where boxes are 1e5 apart
+        edges={name: make for name, make in ROTATED_EDGES.items() if name != "far"},
         **TURNED_BOXES,
     ),
     Case("GWDLoss", rotated(), oracles.gwd, edges=ROTATED_EDGES, **TURNED_BOXES),
@@ -469,7 +474,15 @@ NEW_CASES = [
         edges=ROTATED_EDGES,
         **TURNED_BOXES,
     ),
-    Case("KLDLoss", rotated(), oracles.kld, {"sqrt": False, "tau": 1.5}, id="divergence", edges=ROTATED_EDGES, **TURNED_BOXES),
+    Case(
+        "KLDLoss",
+        rotated(),
+        oracles.kld,
+        {"sqrt": False, "tau": 1.5},
+        id="divergence",
+        edges=ROTATED_EDGES,
+        **TURNED_BOXES,
+    ),
     Case("WIoULoss", apart, oracles.wiou, {"version": 1}, id="version 1", **{**BOXES, **FOCUS}),
 ]
 

@@ -220,7 +220,7 @@ class TestDistillation:
             loss(x, x)
         with pytest.raises(InputError, match=r"matched of shape \(2,\)"):
             loss(x, x, matched=torch.tensor([True]))
-        with pytest.raises(InputError, match="matched as a bool tensor; got torch.int64"):
+        with pytest.raises(InputError, match=r"matched as a bool tensor; got torch\.int64"):
             loss(x, x, matched=torch.tensor([1, 0]))
         with pytest.raises(InputError, match=r"quality of shape \(2,\)"):
             loss(x, x, **MATCHED, quality=torch.ones(2, 4))

@@ -13,8 +13,10 @@ from bench.edges.exact.boxes import (
     iou_aware,
     matchability_aware,
     quality_focal,
+    rotated,
     smooth_l1,
     varifocal,
+    wasserstein,
 )
 from bench.edges.exact.common import IGNORED, Array, Exact, unknown
 from bench.edges.exact.places import (
@@ -68,10 +70,12 @@ __all__ = [
     "lovasz_hinge",
     "matchability_aware",
     "quality_focal",
+    "rotated",
     "sigmoid_focal",
     "smooth_l1",
     "softmax_focal",
     "squared",
     "unknown",
     "varifocal",
+    "wasserstein",
 ]

@@ -98,3 +98,38 @@ def fine_grained(x: Array, distance: Array) -> float:
     left = np.clip(np.searchsorted(bins, d, side="right") - 1, 0, 31)
     share = (d - bins[left]) / (bins[left + 1] - bins[left])
     return mean(-(1 - share) * log_p[each, left] - share * log_p[each, left + 1])
+
+
+def wasserstein(pred: Array, target: Array) -> float:
+    def of(box: Array) -> Array:
+        return np.concatenate(((box[:, :2] + box[:, 2:]) / 2, np.maximum(box[:, 2:] - box[:, :2], 0) / 2), 1)
+
+    return mean(-np.expm1(-np.sqrt(((of(pred) - of(target)) ** 2).sum(1)) / 12.8))
+
+
+def _covariance(box: Array, share: float, floor: float) -> Array:
+    cos, sin = math.cos(box[4]), math.sin(box[4])
+    turn = np.array([[cos, -sin], [sin, cos]])
+    covariance: Array = turn @ np.diag(share * box[2:4] ** 2 + floor) @ turn.T
+    return covariance
+
+
+def rotated(kind: str, pred: Array, target: Array) -> float:
+    """Mean over pairs; ``kind`` is probiou, gwd or kld."""
+    share, floor = (1 / 12, 0.01) if kind == "probiou" else (1 / 4, 1e-6)
+    value = []
+    for box, other in zip(pred.astype(np.float64), target.astype(np.float64), strict=True):
+        p, t, d = _covariance(box, share, floor), _covariance(other, share, floor), box[:2] - other[:2]
+        det_p, det_t = (np.prod(share * b[2:4] ** 2 + floor) for b in (box, other))
+        if kind == "probiou":
+            total = max(np.linalg.det(p + t) / (4 * math.sqrt(det_p * det_t)), 1)
+            value.append(math.sqrt(-math.expm1(-d @ np.linalg.inv(p + t) @ d / 4 - math.log(total) / 2)))
+        elif kind == "gwd":
+            root = math.sqrt(np.trace(p @ t) + 2 * math.sqrt(det_p * det_t))
+            distance = math.sqrt(max(d @ d + np.trace(p) + np.trace(t) - 2 * root, 0))
+            value.append(1 - 1 / (1 + math.log1p(distance / (2 * (det_p * det_t) ** 0.125))))
+        else:
+            inverse = np.linalg.inv(p)
+            divergence = (d @ inverse @ d + np.trace(inverse @ t) + math.log(det_p / det_t)) / 2 - 1
+            value.append(1 - 1 / (1 + math.log1p(math.sqrt(max(divergence, 0)))))
+    return mean(np.array(value))

@@ -16,7 +16,7 @@ from losses_det.keypoint_loss import OKSLoss
 from losses_det.quality_bce import IoUAwareBCELoss, MALoss, MatchabilityAwareLoss
 from losses_det.rotated_loss import GWDLoss, KLDLoss, ProbIoULoss
 from losses_det.smooth_l1 import BalancedL1Loss, L1Loss, SmoothL1Loss
-from losses_det.varifocal_loss import VarifocalLoss, VariFocalLoss
+from losses_det.varifocal_loss import VariFocalLoss, VarifocalLoss
 
 __all__ = [
     "BalancedL1Loss",

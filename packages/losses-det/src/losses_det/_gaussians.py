@@ -1,7 +1,7 @@
 """Rotated boxes as Gaussians, and the distances of two of them, without a determinant of a matrix.
 
-With the standard deviations u, v along the sides of a box and Δ the difference of the angles, determinants and traces of
-the covariance matrices have closed forms in which nothing cancels for thin boxes.
+With the standard deviations u, v along the sides of a box and Δ the difference of the angles, determinants and traces
+of the covariance matrices have closed forms in which nothing cancels for thin boxes.
 """
 
 from __future__ import annotations

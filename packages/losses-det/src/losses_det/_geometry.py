@@ -57,7 +57,8 @@ def box_pair(
     pair = _measure(*both, eps)
     if inner_ratio is None:
         return pair
-    return pair._replace(overlap=_measure(*(scaled(corners, inner_ratio) for corners in both), eps).iou)
+    first, second = (scaled(corners, inner_ratio) for corners in both)
+    return pair._replace(overlap=_measure(first, second, eps).iou)
 
 
 def scaled(corners: Any, factor: float) -> Any:
@@ -114,7 +115,9 @@ LARGEST_PENALTY = 2.0
 """Bound of a penalty that is raised to a power: only that of an inverted box exceeds it."""
 
 
-def with_penalties(pair: BoxPair, mode: Mode, penalties: Sequence[Tensor], exponent: float, focal_gamma: float) -> Tensor:
+def with_penalties(
+    pair: BoxPair, mode: Mode, penalties: Sequence[Tensor], exponent: float, focal_gamma: float
+) -> Tensor:
     """f(IoU) plus penalties, each raised to a power, times the focusing factor."""
     value = overlap_loss(pair, mode, exponent)
     for penalty in penalties:

@@ -17,16 +17,14 @@ from losses_core.utils.stable import ratio
 KeypointMode = Literal["linear", "log"]
 KEYPOINT_MODES: tuple[KeypointMode, ...] = get_args(KeypointMode)
 
-COCO_SIGMAS = (
-    (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
-    + (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
-)  # fmt: skip
+COCO_SIGMAS = tuple(sigma / 1000 for sigma in (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89))
 """Standard deviation of the annotation of each keypoint of COCO, in units of the square root of the area."""
 
 SMALLEST_AREA = 1e-9
 
 
-def _prepare(pred: Any, target: Any, *, area: Any, visibility: Any, sigmas: Any, mode: Any, eps: float) -> Prepared:
+def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
+    area, visibility, sigmas, mode = (options[name] for name in ("area", "visibility", "sigmas", "mode"))
     checks.tensor("pred", pred)
     checks.tensor("target", target)
     if mode not in KEYPOINT_MODES:
@@ -47,7 +45,7 @@ def _prepare(pred: Any, target: Any, *, area: Any, visibility: Any, sigmas: Any,
             f"expected one sigma for each of the {points} keypoints of {shown}; got {sigmas.shape[0]}. "
             "Without sigmas there are the 17 of COCO: set sigmas=[…]."
         )
-    options = {"area": area, "visibility": visibility, "sigmas": sigmas, "mode": mode, "eps": eps}
+    options["sigmas"] = sigmas
     return pred.flatten(1), (target if target.is_floating_point() else target.to(pred.dtype)).flatten(1), options
 
 
@@ -197,13 +195,13 @@ class OKSLoss(BaseLoss):
         super().__init__(**options)
         self._set_vector("sigmas", sigmas)
         self._set_vector("_coco_sigmas", COCO_SIGMAS)
-        if isinstance(sigmas, int | float) or (sigmas is not None and not all(sigma > 0 for sigma in sigmas)):
+        if sigmas is not None and ("sigmas" not in self._vectors or not all(sigma > 0 for sigma in sigmas)):
             raise ConfigError(f"OKSLoss: sigmas: expected numbers > 0, one per keypoint; got {sigmas!r}.")
         self.mode = checks.choice(self, "mode", mode, KEYPOINT_MODES)
         self.eps = checks.number(self, "eps", eps, above=0)
 
     def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
-        name = "_coco_sigmas" if self.sigmas is None else "sigmas"
+        name = "sigmas" if "sigmas" in self._vectors else "_coco_sigmas"
         options = {"sigmas": self._vector(name, pred, len(getattr(self, name)))}
         return (
             options | {name: keywords[name] for name in ("area", "visibility")} | {"mode": self.mode, "eps": self.eps}

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_det._kernels.gfocal_loss import two_bin_entropy
-from losses_det.fine_grained import divergence_of_sides, fine_grained_localization_loss, two_bins
+from losses_det.fine_grained.distillation import divergence_of_sides
+from losses_det.fine_grained.localization import fine_grained_localization_loss, two_bins
 
 
 @kernel(fine_grained_localization_loss, bound=1.0, temporaries=3)

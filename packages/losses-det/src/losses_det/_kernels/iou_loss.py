@@ -24,7 +24,7 @@ from losses_det._kernels._boxes import (
     where_above,
 )
 from losses_det.iou_loss import ciou_loss, diou_loss, eiou_loss, giou_loss, iou_loss, nwd_loss, siou_loss, wiou_loss
-from losses_det.iou_loss.mpdiou import iou_with_corners
+from losses_det.iou_loss.mpdiou import iou_with_corners, squared_diagonal
 
 Term = Callable[..., tuple[Tensor, Grads]]
 """A term of a loss: its value, (n,), and its derivatives, none where no gradient is needed."""
@@ -131,7 +131,8 @@ def _angle_and_sides(b: Boxes, needs_grad: bool, theta: float) -> tuple[Tensor, 
     return distance.add_(shape), distance_grads + shape_grads
 
 
-def _corner_distance(b: Boxes, needs_grad: bool, diagonal: Tensor | float) -> tuple[Tensor, Grads]:
+def _corner_distance(b: Boxes, needs_grad: bool, image_size: tuple[float, float] | Tensor) -> tuple[Tensor, Grads]:
+    diagonal = squared_diagonal(image_size)
     value = b.offset.square().sum((0, 1)) / diagonal
     return value, Grads(corners=b.offset * (-2 / diagonal)) if needs_grad else Grads()
 
@@ -186,19 +187,28 @@ def _evaluate(
     return value, grad if factor is None else grad.mul_(factor.unsqueeze(-1))
 
 
-for _loss, _terms in {
+_PENALTIES: dict[Any, tuple[Term, ...]] = {
     giou_loss: (_empty_hull,),
     diou_loss: (_centre_distance,),
     ciou_loss: (_centre_distance, _aspect_ratio),
     eiou_loss: (_centre_distance, _side_difference),
     siou_loss: (_angle_and_sides,),
-}.items():
-    kernel(_loss)(partial(_evaluate, terms=_terms))
-kernel(iou_loss)(partial(_evaluate, terms=(), hull=False))
-kernel(iou_with_corners)(partial(_evaluate, terms=(_corner_distance,), hull=False, penalty_power=1.0))
+}
+_PENALTIES[iou_loss] = ()
 
 
-@kernel(wiou_loss)
+def _has_more_temporaries(pred: Tensor, target: Tensor, *, power: float, inner_ratio: float | None, **_: Any) -> bool:
+    return power != 1 or inner_ratio is not None
+
+
+for _loss, _terms in _PENALTIES.items():
+    _implementation = partial(_evaluate, terms=_terms, hull=bool(_terms))
+    kernel(_loss)(_implementation)
+    kernel(_loss, supports=_has_more_temporaries, temporaries=26)(_implementation)
+kernel(iou_with_corners, temporaries=20)(partial(_evaluate, terms=(_corner_distance,), hull=False, penalty_power=1.0))
+
+
+@kernel(wiou_loss, temporaries=20)
 def wiou_kernel(
     x: Tensor,
     target: Tensor,

@@ -19,7 +19,7 @@ Elements = tuple[Tensor, Tensor | None]
 
 def _combined(negative: Elements, positive: Elements, index: Tensor | None, matched: Tensor) -> Elements:
     """Sum over the classes, with ``positive`` where an element is matched: at the label of a row, or anywhere."""
-    both = []
+    both: list[Tensor | None] = []
     for everywhere, at_label in zip(negative, positive, strict=True):
         if everywhere is None or at_label is None:
             both.append(None)

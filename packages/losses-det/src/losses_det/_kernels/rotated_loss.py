@@ -1,4 +1,4 @@
-"""Kernels of the losses of rotated boxes: derivatives by the quantities of `losses_det._gaussians`, and the chain rule."""
+"""Kernels of the losses of rotated boxes: derivatives by the quantities of `_gaussians`, and the chain rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from losses_det._gaussians import (
     wasserstein_square,
 )
 from losses_det._geometry import root
-from losses_det.rotated_loss import HALF_SIDE, UNIFORM, ProbIoUMode, gwd_loss, kld_loss, probiou_loss
+from losses_det.rotated_loss.functions import HALF_SIDE, UNIFORM, ProbIoUMode, gwd_loss, kld_loss, probiou_loss
 
 Result = tuple[Tensor, Tensor | None]
 
@@ -37,9 +37,7 @@ class Grads(NamedTuple):
     across: Tensor | None = None
 
 
-def _to_boxes(
-    pred: Tensor, g: Gaussians, grads: Grads, factor: Tensor, share: float, angle_unit: AngleUnit
-) -> Tensor:
+def _to_boxes(pred: Tensor, g: Gaussians, grads: Grads, factor: Tensor, share: float, angle_unit: AngleUnit) -> Tensor:
     """Chain rule from the quantities to cx, cy, w, h and angle, times ``factor``."""
     cos, sin, cos2, sin2 = g.axes
     by_x, by_y = cos * grads.x - sin * grads.y, sin * grads.x + cos * grads.y

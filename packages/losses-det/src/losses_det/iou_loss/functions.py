@@ -32,7 +32,6 @@ def power_text(power: float, mode: str) -> str:
     return f"power: expected 1 with mode={mode!r}; got {power}. A power is for mode='linear'."
 
 
-
 def prepare_boxes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     for name, known in (("mode", MODES), ("bbox_format", BOX_FORMATS)):
         if name in options and options[name] not in known:

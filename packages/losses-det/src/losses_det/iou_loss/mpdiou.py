@@ -20,22 +20,31 @@ from losses_det.iou_loss.functions import prepare_boxes
 ImageSize = Sequence[float] | Tensor
 
 
-@definition(layout="last", prepare=prepare_boxes, rows=("diagonal",))
+@definition(layout="last", prepare=prepare_boxes, rows=("image_size",))
 def iou_with_corners(
     pred: Tensor,
     target: Tensor,
     *,
-    diagonal: Tensor | float,
+    image_size: tuple[float, float] | Tensor,
     mode: Mode = "linear",
     eps: float = 1e-6,
     bbox_format: BoxFormat = "xyxy",
     power: float = 1.0,
     inner_ratio: float | None = None,
 ) -> Tensor:
-    """f(IoU) plus the squared distances of the corners over ``diagonal``, H² + W²."""
-    pairs = zip(box_corners(pred, bbox_format), box_corners(target, bbox_format), strict=True)
-    distance = sum(((a - b).square().sum(-1) for a, b in pairs), torch.zeros((), device=pred.device))
-    return overlap_loss(box_pair(pred, target, eps, bbox_format, inner_ratio), mode, power) + distance / diagonal
+    """f(IoU) plus the squared distances of the corners over H² + W²; ``image_size`` is (…,2) if a tensor."""
+    (low, high), (target_low, target_high) = (box_corners(boxes, bbox_format) for boxes in (pred, target))
+    distance = (low - target_low).square().sum(-1) + (high - target_high).square().sum(-1)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return overlap_loss(pair, mode, power) + distance / squared_diagonal(image_size)
+
+
+def squared_diagonal(image_size: tuple[float, float] | Tensor) -> Tensor | float:
+    """H² + W² of two numbers, or of (…,2)."""
+    if isinstance(image_size, Tensor):
+        return image_size.square().sum(-1)
+    height, width = image_size
+    return height * height + width * width
 
 
 @definition(cast=False, delegates=True)
@@ -73,7 +82,7 @@ def mpdiou_loss(
         iou_with_corners,
         pred,
         target,
-        diagonal=_diagonal(image_size, pred),
+        image_size=_checked(image_size, pred),
         mode=mode,
         eps=eps,
         bbox_format=bbox_format,
@@ -82,19 +91,17 @@ def mpdiou_loss(
     )
 
 
-def _diagonal(image_size: ImageSize | None, pred: Tensor) -> Tensor | float:
-    """H² + W²: a number, or a number for each box."""
+def _checked(image_size: ImageSize | None, pred: Tensor) -> tuple[float, float] | Tensor:
+    """Two numbers, or a size for each box."""
     if image_size is None:
         raise InputError(
             "image_size: expected (height, width) in the unit of the boxes, as an option or at the call; got None."
         )
     if not isinstance(image_size, Tensor):
-        height, width = check_image_size(image_size)
-        return float(height * height + width * width)
+        return check_image_size(image_size)
     rows = pred.shape[:-1]
     checks.shape("image_size", image_size, (2,), (*rows, 2), reference=f"pred {tuple(pred.shape)}")
-    size = image_size.to(torch.float64 if pred.dtype == torch.float64 else torch.float32)
-    return size.square().sum(-1).expand(rows)
+    return (image_size if image_size.is_floating_point() else image_size.float()).expand(*rows, 2)
 
 
 def check_image_size(image_size: Any) -> tuple[float, float]:
@@ -108,7 +115,7 @@ def check_image_size(image_size: Any) -> tuple[float, float]:
 
 def _with_size(make: Any) -> Any:
     def made(loss: Any, *args: Any) -> examples.Inputs:
-        inputs = make(loss, *args)
+        inputs: examples.Inputs = make(loss, *args)
         return inputs if loss.image_size is not None else inputs._replace(call={"image_size": (32, 32)})
 
     return made
@@ -120,8 +127,8 @@ class MPDIoULoss(BoxLoss):
     .. math::
         l = 1 - \mathrm{IoU} + \frac{d_1^2 + d_2^2}{H^2 + W^2}
 
-    with :math:`d_1, d_2` the distances of the left top and of the right bottom corners, and :math:`H, W` the size of the
-    image.
+    with :math:`d_1, d_2` the distances of the left top and of the right bottom corners, and :math:`H, W` the size of
+    the image.
 
     Use when: box regression in general; one distance covers the place, the size and the aspect ratio of a box.
 
@@ -144,7 +151,8 @@ class MPDIoULoss(BoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes, no ``image_size``. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes, no ``image_size``. ConfigError: an option outside its
+        range.
 
     Example:
         >>> import torch
@@ -156,8 +164,8 @@ class MPDIoULoss(BoxLoss):
         Ma and Xu, MPDIoU: A Loss for Efficient and Accurate Bounding Box Regression, 2023, arXiv 2307.07662.
 
     Notes:
-        Boxes and image must have one unit: codes that pass 640 with boxes in strides weaken the distance by the square of
-        the stride.
+        Boxes and image must have one unit: codes that pass 640 with boxes in strides weaken the distance by the square
+        of the stride.
     """
 
     function = mpdiou_loss

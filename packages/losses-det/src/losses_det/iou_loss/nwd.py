@@ -43,8 +43,8 @@ class NWDLoss(BaseLoss):
     Use when: tiny objects, where a shift of a few pixels takes all of the overlap.
 
     Args:
-        constant: scale C of the distance > 0, in the unit of the boxes. It must fit the data: 12.8 is the authors' choice
-            for AI-TOD, the average size of its objects in pixels. Default: 12.8.
+        constant: scale C of the distance > 0, in the unit of the boxes. It must fit the data: 12.8 is the authors'
+            choice for AI-TOD, the average size of its objects in pixels. Default: 12.8.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
@@ -75,9 +75,7 @@ class NWDLoss(BaseLoss):
     example = examples.BOXES
     function = nwd_loss
 
-    def __init__(
-        self, constant: float = 12.8, bbox_format: BoxFormat = "xyxy", **options: Unpack[LossOptions]
-    ) -> None:
+    def __init__(self, constant: float = 12.8, bbox_format: BoxFormat = "xyxy", **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.constant = checks.number(self, "constant", constant, above=0)
         self.bbox_format = checks.choice(self, "bbox_format", bbox_format, BOX_FORMATS)

@@ -73,8 +73,8 @@ class WIoULoss(BaseLoss):
         l = \frac{\beta}{\delta\, \alpha^{\beta - \delta}}\; e^{d^2 / c^2} (1 - \mathrm{IoU}), \qquad
         \beta = \frac{1 - \mathrm{IoU}}{\overline{1 - \mathrm{IoU}}}
 
-    with :math:`d` the distance of the centres and :math:`c` the diagonal of the smallest box around both. Version 1 has no
-    factor before the exponential. :math:`c` and :math:`\beta` are constants in the gradient.
+    with :math:`d` the distance of the centres and :math:`c` the diagonal of the smallest box around both. Version 1 has
+    no factor before the exponential. :math:`c` and :math:`\beta` are constants in the gradient.
 
     Use when: box regression on labels of mixed quality: boxes far worse than the average count less.
 
@@ -108,10 +108,10 @@ class WIoULoss(BaseLoss):
         Tong et al., Wise-IoU: Bounding Box Regression Loss with Dynamic Focusing Mechanism, 2023, arXiv 2301.10051.
 
     Notes:
-        The mean of 1 - IoU is a persistent buffer ``mean``, 1 at the start. In training mode a call updates it before it is
-        used, over all ranks with ``sync_dist``; boxes of weight 0 do not count. Well-known codes keep a Python number on
-        the class, which all models share and a resumed training lacks. The authors' momentum is 1 - 0.5^(1/7000), about
-        1e-4.
+        The mean of 1 - IoU is a persistent buffer ``mean``, 1 at the start. In training mode a call updates it before
+        it is used, over all ranks with ``sync_dist``; boxes of weight 0 do not count. Well-known codes keep a Python
+        number on the class, which all models share and a resumed training lacks. The authors' momentum is
+        1 - 0.5^(1/7000), about 1e-4.
     """
 
     example = examples.BOXES
@@ -135,6 +135,7 @@ class WIoULoss(BaseLoss):
         self.momentum = checks.number(self, "momentum", momentum, low=0, high=1)
         self.eps = checks.number(self, "eps", eps, above=0)
         self.bbox_format = checks.choice(self, "bbox_format", bbox_format, BOX_FORMATS)
+        self.mean: Tensor
         self.register_buffer("mean", torch.ones(()))
 
     def _evaluate_function(
@@ -159,7 +160,7 @@ class WIoULoss(BaseLoss):
 
     def _running_mean(self, pred: Any, target: Any, weight: Tensor | None) -> Tensor:
         """The mean of 1 - IoU, updated in training mode with this batch."""
-        mean: Tensor = self.mean
+        mean = self.mean
         if self.version == 1 or not self.training:
             return mean.clone()
         checks.floating(pred)

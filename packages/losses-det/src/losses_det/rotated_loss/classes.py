@@ -1,135 +1,18 @@
-"""Rotated boxes as Gaussians: ProbIoU, Gaussian Wasserstein distance, Kullback-Leibler divergence."""
+"""Losses of rotated boxes."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
-from losses_core.errors import ConfigError, InputError
-from losses_core.kernels import Prepared, definition
+from losses_core.errors import ConfigError
 from losses_core.utils import checks
-from losses_det._gaussians import (
-    ANGLE_UNITS,
-    TRANSFORMS,
-    AngleUnit,
-    Transform,
-    bhattacharyya,
-    gaussians,
-    kullback_leibler,
-    normalized,
-    transformed,
-    wasserstein_square,
-)
-from losses_det._geometry import root
+from losses_det._gaussians import ANGLE_UNITS, TRANSFORMS, AngleUnit, Transform
 from losses_det.iou_loss._base import average_over_coordinates
-
-ProbIoUMode = Literal["l1", "l2"]
-PROBIOU_MODES: tuple[ProbIoUMode, ...] = get_args(ProbIoUMode)
-
-UNIFORM, HALF_SIDE = 1 / 12, 1 / 4
-"""Variance over the squared side: of a uniform distribution; where half the side is the standard deviation."""
-
-
-def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
-    checks.tensor("pred", pred)
-    checks.tensor("target", target)
-    if pred.ndim == 0 or pred.shape[-1] != 5:
-        raise InputError(f"expected pred with boxes (cx, cy, w, h, angle) of shape (…, 5); got {tuple(pred.shape)}.")
-    checks.same_shape(pred, target)
-    for name, known in (("angle_unit", ANGLE_UNITS), ("mode", PROBIOU_MODES), ("fun", TRANSFORMS)):
-        if name in options and options[name] not in known:
-            raise InputError(f"{name}: expected one of {', '.join(map(repr, known))}; got {options[name]!r}.")
-    if not options["floor"] > 0:
-        raise InputError(f"floor: expected a number > 0; got {options['floor']}.")
-    if 0 < options.get("tau", 0) < 1 or options.get("tau", 0) < 0:
-        raise InputError(f"tau: expected 0 or a number >= 1; got {options['tau']}.")
-    return pred, target if target.is_floating_point() else target.to(pred.dtype), options
-
-
-@definition(layout="last", prepare=_prepare)
-def probiou_loss(
-    pred: Tensor, target: Tensor, *, mode: ProbIoUMode = "l1", floor: float = 0.01, angle_unit: AngleUnit = "radian"
-) -> Tensor:
-    """Hellinger or Bhattacharyya distance of each pair of rotated boxes, unreduced: see `ProbIoULoss`.
-
-    Args:
-        pred: boxes (…,5): cx, cy, w, h, angle.
-        target: boxes of the shape of ``pred``.
-        mode: ``l1`` √(1 - e^-B), ``l2`` B, with the Bhattacharyya distance B.
-        floor: added to both variances of both boxes, > 0.
-        angle_unit: ``radian`` or ``degree``.
-
-    Returns:
-        (…)
-    """
-    distance = bhattacharyya(gaussians(pred, target, UNIFORM, floor, angle_unit))
-    return root(-torch.expm1(-distance)) if mode == "l1" else distance
-
-
-@definition(layout="last", prepare=_prepare)
-def gwd_loss(
-    pred: Tensor,
-    target: Tensor,
-    *,
-    fun: Transform = "log1p",
-    tau: float = 1.0,
-    alpha: float = 1.0,
-    normalize: bool = True,
-    floor: float = 1e-6,
-    angle_unit: AngleUnit = "radian",
-) -> Tensor:
-    """Gaussian Wasserstein distance of each pair of rotated boxes, unreduced: see `GWDLoss`.
-
-    Args:
-        pred: boxes (…,5): cx, cy, w, h, angle.
-        target: boxes of the shape of ``pred``.
-        fun: ``log1p``, ``sqrt`` or ``none``: f of the distance.
-        tau: 0 for f, or τ ≥ 1 for 1 - 1/(τ + f).
-        alpha: weight of the shape beside the centre > 0.
-        normalize: divide the distance by a size of both boxes.
-        floor: added to both variances of both boxes, > 0.
-        angle_unit: ``radian`` or ``degree``.
-
-    Returns:
-        (…)
-    """
-    pair = gaussians(pred, target, HALF_SIDE, floor, angle_unit)
-    distance = root(wasserstein_square(pair, alpha))
-    return transformed(normalized(distance, pair) if normalize else distance, fun, tau)
-
-
-@definition(layout="last", prepare=_prepare)
-def kld_loss(
-    pred: Tensor,
-    target: Tensor,
-    *,
-    fun: Transform = "log1p",
-    tau: float = 1.0,
-    alpha: float = 1.0,
-    sqrt: bool = True,
-    floor: float = 1e-6,
-    angle_unit: AngleUnit = "radian",
-) -> Tensor:
-    """Kullback-Leibler divergence of each pair of rotated boxes, unreduced: see `KLDLoss`.
-
-    Args:
-        pred: boxes (…,5): cx, cy, w, h, angle.
-        target: boxes of the shape of ``pred``.
-        fun: ``log1p``, ``sqrt`` or ``none``: f of the divergence.
-        tau: 0 for f, or τ ≥ 1 for 1 - 1/(τ + f).
-        alpha: weight of the shape beside the centre > 0.
-        sqrt: f takes the root of the divergence.
-        floor: added to both variances of both boxes, > 0.
-        angle_unit: ``radian`` or ``degree``.
-
-    Returns:
-        (…)
-    """
-    divergence = kullback_leibler(gaussians(pred, target, HALF_SIDE, floor, angle_unit), alpha)
-    return transformed(root(divergence) if sqrt else divergence, fun, tau)
+from losses_det.rotated_loss.functions import PROBIOU_MODES, ProbIoUMode, gwd_loss, kld_loss, probiou_loss
 
 
 def _draw(loss: Any, draw: examples.Draw) -> examples.Inputs:
@@ -220,8 +103,8 @@ class ProbIoULoss(RotatedLoss):
         tensor(0.3945)
 
     References:
-        Llerena et al., Gaussian Bounding Boxes and Probabilistic Intersection-over-Union for Object Detection, 2021, arXiv
-        2106.06072.
+        Llerena et al., Gaussian Bounding Boxes and Probabilistic Intersection-over-Union for Object Detection, 2021,
+        arXiv 2106.06072.
 
     Notes:
         Equals 1 - ``probiou`` of ultralytics but for its eps: there equal boxes have the loss 4.5e-4, here exactly 0.
@@ -285,7 +168,8 @@ class GWDLoss(RotatedLoss):
         2101.11952.
 
     Notes:
-        Equals ``gwd_loss`` of mmrotate, whose configs leave ``tau=0``; there equal boxes have a loss of 1e-5, here exactly 0.
+        Equals ``gwd_loss`` of mmrotate, whose configs leave ``tau=0``; there equal boxes have a loss of 1e-5, here
+        exactly 0.
     """
 
     function = gwd_loss
@@ -318,8 +202,8 @@ class KLDLoss(RotatedLoss):
     with :math:`d` the difference of the centres, and :math:`\Sigma` the covariance of a box: variances
     :math:`w^2/4` and :math:`h^2/4` along its sides.
 
-    Use when: regression of rotated boxes where high precision is asked for: the weight of each error follows from the shape
-    of the box.
+    Use when: regression of rotated boxes where high precision is asked for: the weight of each error follows from the
+    shape of the box.
 
     Args:
         fun: f: ``log1p`` ln(1 + x), ``sqrt`` √x or ``none`` x. Default: ``log1p``.
@@ -352,8 +236,8 @@ class KLDLoss(RotatedLoss):
         NeurIPS 2021, arXiv 2106.01883.
 
     Notes:
-        Equals ``kld_loss`` of mmrotate's ``GDLoss``, which is NaN at a side of 0 and 3e-4 at equal boxes, here exactly 0.
-        ``GDLoss_v1`` takes 2 KL(pred ‖ target) without the root: another loss.
+        Equals ``kld_loss`` of mmrotate's ``GDLoss``, which is NaN at a side of 0 and 3e-4 at equal boxes, here exactly
+        0. ``GDLoss_v1`` takes 2 KL(pred ‖ target) without the root: another loss.
     """
 
     function = kld_loss

@@ -12,6 +12,8 @@ from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.precision import full_precision
 
+__all__ = ["bins_to_distance", "box_to_distance", "distance_to_bins", "distance_to_box", "weighting_function"]
+
 
 def check_bins(reg_max: int, up: float, reg_scale: float) -> None:
     """Check the parameters of a weighting function."""
