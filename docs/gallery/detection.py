@@ -111,11 +111,11 @@ PLOTS: dict[str, Plot] = {
         limit=60,
     ),
     "DecoupledDistillationFocalLoss": Plot(
-        "distance of the student's distribution from the teacher's, in bins",
+        "shift of the student's distribution, in bins",
         (-8, 8),
         (Curve("one matched box", layers(True)), Curve("three others", layers(False))),
         "Four boxes, of which the student is wrong about one group. The matched box counts for more than a quarter.",
-        gradient="the distance",
+        gradient="the shift",
     ),
     "GaussianFocalLoss": elements(
         "One logit of a heatmap. A negative beside a peak (y = 0.8) has next to no loss.",

@@ -35,8 +35,8 @@ class TestOptions:
     @pytest.mark.parametrize(
         "options", [{"power": 3}, {"power": 1.5}, {"inner_ratio": 0.7}, {"focal_gamma": 0.5}], ids=str
     )
-    def test_equal_boxes(self, name, option):
-        value, grad = value_and_grad(LOSSES[name](mode="linear", reduction="none", **dict([option])), EQUAL, EQUAL)
+    def test_equal_boxes(self, name, options):
+        value, grad = value_and_grad(LOSSES[name](mode="linear", reduction="none", **options), EQUAL, EQUAL)
         assert not value.any()
         assert grad.isfinite().all()
 
