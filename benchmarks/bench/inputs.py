@@ -86,6 +86,19 @@ def boxes(n: int) -> Make:
     return make
 
 
+def rotated(n: int) -> Make:
+    """Rotated boxes in an image of 640 pixels, and targets that overlap most of them."""
+
+    def make(g: Generator) -> Inputs:
+        corner, size = 500 * torch.rand(n, 2, generator=g), 10 + 100 * torch.rand(n, 2, generator=g)
+        target = torch.cat((corner, size, 3 * torch.rand(n, 1, generator=g) - 1.5), 1)
+        centre = corner + 0.25 * size * torch.randn(n, 2, generator=g)
+        side = size * (0.2 * torch.randn(n, 2, generator=g)).exp()
+        return Inputs(torch.cat((centre, side, target[:, 4:] + 0.2 * torch.randn(n, 1, generator=g)), 1), target)
+
+    return make
+
+
 def offsets(n: int) -> Make:
     """Predicted and true box offsets."""
     return lambda g: Inputs(torch.randn(n, 4, generator=g), torch.randn(n, 4, generator=g))
@@ -94,6 +107,48 @@ def offsets(n: int) -> Make:
 def bins(n: int, sides: int, number: int) -> Make:
     """Logits (N·sides, bins) and distances."""
     return lambda g: Inputs(logits(g, n * sides, number), (number - 1) * torch.rand(n * sides, generator=g))
+
+
+def fine_distances(n: int, number: int) -> Make:
+    """Logits (N,bins) and distances, most of them near 0."""
+    return lambda g: Inputs(logits(g, n, number), torch.randn(n, generator=g))
+
+
+def two_layers(n: int, number: int, matched: float) -> Make:
+    """Logits (N,4,bins) of two layers, which boxes are matched, and the quality of each."""
+
+    def make(g: Generator) -> Inputs:
+        call = {"matched": torch.rand(n, generator=g) < matched, "quality": torch.rand(n, generator=g)}
+        return Inputs(logits(g, n, 4, number), logits(g, n, 4, number), call)
+
+    return make
+
+
+def heatmaps(n: int, c: int, size: int, peaks: float) -> Make:
+    """Logits (N,C,H,W), and heatmaps with peaks of 1 and Gaussians around them."""
+
+    def make(g: Generator) -> Inputs:
+        centre = (torch.rand(n, c, size, size, generator=g) < peaks).float()
+        place = torch.arange(-3, 4, dtype=torch.float32)
+        bell = torch.exp(-(place[:, None] ** 2 + place**2) / 4).expand(c, 1, 7, 7)
+        around = F.conv2d(centre, bell, padding=3, groups=c).clamp(max=0.99)
+        return Inputs(logits(g, n, c, size, size) - 3, torch.maximum(centre, around))
+
+    return make
+
+
+def keypoints(n: int, points: int) -> Make:
+    """Keypoints of objects of about 100 pixels, a fifth of them without a label."""
+
+    def make(g: Generator) -> Inputs:
+        target = 100 * torch.rand(n, points, 2, generator=g)
+        call = {
+            "area": 2e3 + 8e3 * torch.rand(n, generator=g),
+            "visibility": (torch.rand(n, points, generator=g) > 0.2).to(torch.int8),
+        }
+        return Inputs(target + 8 * torch.randn(n, points, 2, generator=g), target, call)
+
+    return make
 
 
 def blobs(n: int, c: int, size: int, present: int | None = None) -> Make:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from gallery.inputs import aspect, bins, box, element, error, towards
+from gallery.inputs import (
+    aspect,
+    bins,
+    box,
+    distances,
+    element,
+    error,
+    image_box,
+    keypoint,
+    layers,
+    rotated,
+    shifted,
+    towards,
+)
 from gallery.plot import Curve, Plot, elements
 
 SHIFT = "shift of the box, in widths of the target"
@@ -78,5 +91,108 @@ PLOTS: dict[str, Plot] = {
     "VariFocalLoss": elements(
         "One logit. Positives are weighted by their quality q, negatives (q = 0) by α pᵞ.",
         *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "MatchabilityAwareLoss": elements(
+        "One logit. The minimum of a matched class is where its score equals q^1.5; one that is not matched (q = 0) is "
+        "focused.",
+        *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "IoUAwareBCELoss": elements(
+        "One logit. The target of a matched class mixes its score with the IoU q, and is a constant in the gradient.",
+        *(Curve(f"q = {q}", element(q)) for q in (0.0, 0.5, 0.9)),
+    ),
+    "FineGrainedLocalizationLoss": Plot(
+        "centre of the predicted distribution, in bins",
+        (0, 32),
+        tuple(Curve(f"distance {d:g}", distances(d)) for d in (-2.5, 0.1, 1.0)),
+        "Thirty-three bins, dense in the middle, with a bell around the centre. The loss draws the mass to the two "
+        "bins beside the target.",
+        gradient="the centre",
+        limit=60,
+    ),
+    "DecoupledDistillationFocalLoss": Plot(
+        "shift of the student's distribution, in bins",
+        (-8, 8),
+        (Curve("one matched box", layers(True)), Curve("three others", layers(False))),
+        "Four boxes, of which the student is wrong about one group. The matched box counts for more than a quarter.",
+        gradient="the shift",
+    ),
+    "GaussianFocalLoss": elements(
+        "One logit of a heatmap. A negative beside a peak (y = 0.8) has next to no loss.",
+        Curve("peak, y = 1", element(1.0)),
+        Curve("y = 0.5", element(0.5)),
+        Curve("y = 0.8", element(0.8)),
+        Curve("y = 0", element(0.0)),
+    ),
+    "OKSLoss": Plot(
+        "distance of a keypoint, in square roots of the object's area",
+        (-1, 1),
+        (
+            Curve("eye, sigma 0.025", keypoint, {"sigmas": [0.025]}),
+            Curve("hip, sigma 0.107", keypoint, {"sigmas": [0.107]}),
+            Curve("hip, mode='log'", keypoint, {"sigmas": [0.107], "mode": "log"}),
+        ),
+        "One keypoint of one object. People place an eye more exactly than a hip.",
+        gradient="the distance",
+        limit=4,
+        steepest=20,
+    ),
+    "MPDIoULoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        (Curve("same size", image_box(1, 1)), Curve("twice as wide", image_box(2, 1))),
+        f"{BOXES} The corners count, in an image of four by four.",
+        gradient="the shift",
+    ),
+    "WIoULoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        (
+            Curve("version 1", box(1, 1), {"version": 1}),
+            Curve("version 3", box(1, 1)),
+            Curve("version 3, alpha=1.4, delta=5", box(1, 1), {"alpha": 1.4, "delta": 5.0}),
+        ),
+        f"{BOXES} The mean of 1 - IoU is 1, as at the start of a training.",
+        gradient="the shift",
+    ),
+    "NWDLoss": Plot(
+        SHIFT,
+        (-2.5, 2.5),
+        tuple(Curve(f"constant={c:g}", box(1, 1), {"constant": c}) for c in (0.5, 1.0, 2.0)),
+        f"{BOXES} There is a gradient whether they overlap or not.",
+        gradient="the shift",
+    ),
+    "ProbIoULoss": Plot(
+        "angle between the boxes, in degrees",
+        (-90, 90),
+        (
+            Curve("sides 2 to 1", rotated(2**0.5)),
+            Curve("sides 9 to 1", rotated(3.0)),
+            Curve("sides 9 to 1, mode='l2'", rotated(3.0), {"mode": "l2"}),
+        ),
+        "A box turns over its target. The thinner it is, the more its angle counts.",
+        gradient="the angle",
+    ),
+    "GWDLoss": Plot(
+        "distance of the centres",
+        (-6, 6),
+        (
+            Curve("along the box", shifted(0)),
+            Curve("across the box", shifted(90)),
+            Curve("along the box, tau=0", shifted(0), {"tau": 0.0}),
+        ),
+        "A box of 4 by 1 moves over its target. The distance does not depend on the direction.",
+        gradient="the distance",
+    ),
+    "KLDLoss": Plot(
+        "distance of the centres",
+        (-6, 6),
+        (
+            Curve("along the box", shifted(0)),
+            Curve("across the box", shifted(90)),
+            Curve("along the box, tau=0", shifted(0), {"tau": 0.0}),
+        ),
+        "A box of 4 by 1 moves over its target. A shift across the narrow side counts more.",
+        gradient="the distance",
     ),
 }

@@ -72,6 +72,47 @@ def bins(target: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (-((torch.arange(17) - t) ** 2)[None] / 2, double(target))
 
 
+def distances(target: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """33 logits of a bell around t, and a target distance."""
+    return lambda t: (-((torch.arange(33) - t) ** 2)[None] / 2, double(target))
+
+
+def layers(matched: bool) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """Four boxes, one of them matched: bells of a teacher, and of a student t aside in one of the two groups."""
+    is_matched = torch.tensor([True, False, False, False])
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        bins = (torch.arange(33, dtype=torch.float64) - 16).expand(4, 4, -1)
+        shift = torch.where(is_matched == matched, t, 0).reshape(4, 1, 1)
+        return -((bins - shift) ** 2) / 8, -(bins**2) / 8, {"matched": is_matched}
+
+    return at
+
+
+def keypoint(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """One point, t to the right of its target, of an object of area 1."""
+    pred = torch.stack([t, torch.zeros_like(t)])[None, None]
+    return pred, torch.zeros(1, 1, 2, dtype=torch.float64), {"area": double(1)}
+
+
+def image_box(width: float, height: float) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """As `box`, in an image of four by four."""
+    at = box(width, height)
+    return lambda t: (*at(t), {"image_size": double(4, 4)})
+
+
+def rotated(stretch: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A rotated box of area 16, t degrees from its target."""
+    square = double(0, 0, 4 * stretch, 4 / stretch, 0)
+    return lambda t: ((square + t * double(0, 0, 0, 0, math.pi / 180))[None], square[None])
+
+
+def shifted(degrees: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A rotated box, 4 by 1, t from its target in a direction."""
+    direction = double(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0, 0, 0)
+    return lambda t: ((double(0, 0, 4, 1, 0) + t * direction)[None], double(0, 0, 4, 1, 0)[None])
+
+
 SIDE = 48
 
 

@@ -137,3 +137,15 @@ def test_varifocal(peer: Peers, options: dict[str, Any]) -> None:
     loss = "mmdet.models.losses.varifocal_loss:varifocal_loss"
     theirs = peer(loss, logits, scores, reduction="none", **options)
     compare(lambda *pair: ours.varifocal_loss(*pair, **options), theirs, logits, scores)
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 1.0, "gamma": 2.0}])
+def test_gaussian_focal(peer: Peers, options: dict[str, float]) -> None:
+    """It takes probabilities, and adds 1e-12 to them."""
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(100, 9, generator=generator, dtype=torch.float64).clamp(0.01, 0.99)
+    heatmap = (1.2 * torch.rand(100, 9, generator=generator, dtype=torch.float64)).clamp(max=1)
+    theirs = peer(
+        "mmdet.models.losses.gaussian_focal_loss:gaussian_focal_loss", p, heatmap, reduction="none", **options
+    )
+    compare(lambda *pair: ours.gaussian_focal_loss(*pair, use_sigmoid=False, **options), theirs, p, heatmap)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from bench import inputs, textbook
+from bench import inputs, textbook, textbook_detection
 from bench.case import Case, Function, Peer
 from bench.peers import load
+from losses_det.keypoint_loss import COCO_SIGMAS
 
 case = partial(Case, package="losses-det")
 
@@ -61,6 +63,25 @@ def _boxes() -> list[Case]:
     ]
 
 
+def _more_boxes() -> list[Case]:
+    configs: dict[str, tuple[dict[str, object], inputs.Make, Peer]] = {
+        "mpdiou": (
+            {"type": "MPDIoULoss", "image_size": [640, 640]},
+            inputs.boxes(200_000),
+            Peer(lambda: textbook_detection.mpdiou),
+        ),
+        "wiou": ({"type": "WIoULoss"}, inputs.boxes(200_000), Peer(textbook_detection.WiseIoU)),
+        "nwd": ({"type": "NWDLoss"}, inputs.boxes(200_000), Peer(lambda: textbook_detection.nwd)),
+        "probiou": ({"type": "ProbIoULoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.probiou)),
+        "gwd": ({"type": "GWDLoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.gwd)),
+        "kld": ({"type": "KLDLoss"}, inputs.rotated(200_000), Peer(lambda: textbook_detection.kld)),
+    }
+    return [
+        case(f"{name}_200k", config=config, inputs=given, peers={"textbook": peer}, elementwise=True)
+        for name, (config, given, peer) in configs.items()
+    ]
+
+
 def _offsets(name: str, loss: str, peers: Mapping[str, Peer]) -> list[Case]:
     return [
         case(
@@ -79,8 +100,23 @@ def _fvcore_smooth_l1() -> Function:
     return partial(load("fvcore.nn.smooth_l1_loss:smooth_l1_loss"), beta=1.0, reduction="mean")
 
 
+def _mmdet_heatmap() -> Function:
+    loss = load("mmdet.models.losses.gaussian_focal_loss:GaussianFocalLoss")()
+    return lambda x, y: loss(torch.sigmoid(x), y)
+
+
+def _textbook_oks() -> Function:
+    sigmas = torch.tensor(COCO_SIGMAS)
+
+    def loss(pred: Tensor, target: Tensor, area: Tensor, visibility: Tensor) -> Tensor:
+        return textbook_detection.oks(pred, target, area, visibility, sigmas.to(pred))
+
+    return loss
+
+
 CASES = [
     *_boxes(),
+    *_more_boxes(),
     *_offsets(
         "smooth_l1",
         "SmoothL1Loss",
@@ -111,5 +147,47 @@ CASES = [
         config={"type": "DistributionFocalLoss"},
         inputs=inputs.bins(8000, 4, 17),
         peers={"mmdet": _mmdet("gfocal_loss", "DistributionFocalLoss")},
+    ),
+    case(
+        "mal_20000x80",
+        config={"type": "MatchabilityAwareLoss"},
+        inputs=inputs.scored_anchors(20000, 80, 0.02),
+        elementwise=True,
+        peers={"textbook": Peer(lambda: textbook_detection.matchability_aware)},
+    ),
+    case(
+        "iou_bce_20000x80",
+        config={"type": "IoUAwareBCELoss"},
+        inputs=inputs.scored_anchors(20000, 80, 0.02),
+        elementwise=True,
+        peers={"textbook": Peer(lambda: textbook_detection.iou_aware)},
+    ),
+    case(
+        "fgl_32000x33",
+        config={"type": "FineGrainedLocalizationLoss"},
+        inputs=inputs.fine_distances(32000, 33),
+        peers={"textbook": Peer(lambda: textbook_detection.fine_grained)},
+    ),
+    case(
+        "ddf_4800x4x33",
+        config={"type": "DecoupledDistillationFocalLoss"},
+        inputs=inputs.two_layers(4800, 33, 0.02),
+        peers={"textbook": Peer(lambda: textbook_detection.decoupled_distillation)},
+    ),
+    case(
+        "gaussian_focal_8x80x128",
+        config={"type": "GaussianFocalLoss"},
+        inputs=inputs.heatmaps(8, 80, 128, 1e-4),
+        elementwise=True,
+        peers={
+            "mmdet": Peer(_mmdet_heatmap),
+            "textbook": Peer(lambda: textbook_detection.gaussian_focal),
+        },
+    ),
+    case(
+        "oks_2000x17",
+        config={"type": "OKSLoss"},
+        inputs=inputs.keypoints(2000, 17),
+        peers={"textbook": Peer(_textbook_oks)},
     ),
 ]

@@ -140,6 +140,30 @@ BOXES: dict[str, tuple[tuple[Any, ...], dict[str, Implementation]]] = {
 }
 
 
+def turned(n: int = 6) -> Inputs:
+    """Rotated boxes, and targets that overlap them."""
+    centre, size = 50 + 350 * random(n, 2, scale=0.1).abs(), 60 + 30 * random(n, 2, seed=1, scale=0.5).abs()
+    target = torch.cat((centre, size, random(n, 1, seed=3, scale=0.5)), 1)
+    return Inputs(target + random(n, 5, seed=2) * torch.tensor([3.0, 3.0, 3.0, 3.0, 0.1]), target)
+
+
+def _turned_edges() -> tuple[Edge, ...]:
+    shape = boxes((10, 10, 40, 50, 0.3), (5, 20, 60, 30, -1.0))
+    line, point = shape * torch.tensor([1.0, 1, 1, 0, 1]), shape * torch.tensor([1.0, 1, 0, 0, 1])
+    thin = boxes((100, 100, 400, 0.5, 0.3), (100, 100, 400, 0.5, 0.3))
+    return (
+        *half(turned, ", pixels"),
+        Edge("equal boxes", lambda: Inputs(shape, shape.clone()), still=True),
+        Edge("pred a line", lambda: Inputs(line, shape)),
+        Edge("pred a point", lambda: Inputs(point, shape)),
+        Edge("target a line", lambda: Inputs(shape, line)),
+        Edge("thin boxes", lambda: Inputs(thin + torch.tensor([1.0, 0, 5, 0.1, 0]), thin)),
+        Edge("empty batch", nothing(turned), still=True),
+        Edge("one pair", one(turned)),
+        compiled(turned),
+    )
+
+
 def offsets() -> Inputs:
     return Inputs(random(6, 4), random(6, 4, seed=1))
 
@@ -177,12 +201,33 @@ def bins() -> Inputs:
     return Inputs(random(6, 17), 15.9 * random(6, seed=1).sigmoid())
 
 
+def heatmap() -> Inputs:
+    target = random(6, 4, seed=1).abs().clamp(max=1)
+    return Inputs(random(6, 4), target)
+
+
+def fine_bins() -> Inputs:
+    return Inputs(random(6, 33), random(6, seed=1, scale=1.0))
+
+
+def _beyond(given: Inputs) -> Tensor:
+    return given.target.sign() * 9
+
+
 def _last_bin(given: Inputs) -> Tensor:
     return torch.full_like(given.target, 16.0)
 
 
 def _scores(make: Callable[[], Inputs]) -> tuple[Edge, ...]:
     return (*half(make), *saturated(make), Edge("empty batch", nothing(make), still=True), compiled(make))
+
+
+def _probabilities(make: Callable[[], Function]) -> Callable[[], Function]:
+    def of_logits() -> Function:
+        loss = make()
+        return lambda x, target: loss(torch.sigmoid(x), target)
+
+    return of_logits
 
 
 def _both(name: str, theirs: str, right: exact.Exact) -> dict[str, Implementation]:
@@ -194,6 +239,29 @@ def _both(name: str, theirs: str, right: exact.Exact) -> dict[str, Implementatio
 
 SUBJECTS = [
     *(Subject(name, "Boxes", pairs, _edges(*limits), libraries) for name, (limits, libraries) in BOXES.items()),
+    Subject(
+        "NWD",
+        "Boxes",
+        pairs,
+        (
+            *half(pairs, ", pixels"),
+            Edge("equal boxes", changed(pairs, lambda given: given.target.clone()), still=True),
+            Edge("empty batch", nothing(pairs), still=True),
+            Edge("one pair", one(pairs)),
+            compiled(pairs),
+        ),
+        {"losses": always(lambda: build_loss("NWDLoss"), exact.wasserstein)},
+    ),
+    *(
+        Subject(
+            name,
+            "Boxes",
+            turned,
+            _turned_edges(),
+            {"losses": always(partial(build_loss, f"{name}Loss"), partial(exact.rotated, name.lower()))},
+        )
+        for name in ("ProbIoU", "GWD", "KLD")
+    ),
     Subject(
         "Smooth L1",
         "Offsets and scores",
@@ -238,5 +306,39 @@ SUBJECTS = [
         bins,
         (*_scores(bins), Edge("target in the last bin", changed(bins, target=_last_bin))),
         _both("DistributionFocalLoss", "gfocal_loss:DistributionFocalLoss", exact.distribution_focal),
+    ),
+    Subject(
+        "Matchability-aware",
+        "Offsets and scores",
+        scored,
+        _scores(scored),
+        {"losses": always(lambda: build_loss("MatchabilityAwareLoss"), exact.matchability_aware)},
+    ),
+    Subject(
+        "IoU-aware BCE",
+        "Offsets and scores",
+        scored,
+        _scores(scored),
+        {"losses": always(lambda: build_loss("IoUAwareBCELoss"), exact.iou_aware)},
+    ),
+    Subject(
+        "Fine-grained localization",
+        "Offsets and scores",
+        fine_bins,
+        (*_scores(fine_bins), Edge("target beyond the last bin", changed(fine_bins, target=_beyond))),
+        {"losses": always(lambda: build_loss("FineGrainedLocalizationLoss"), exact.fine_grained)},
+    ),
+    Subject(
+        "Gaussian focal",
+        "Offsets and scores",
+        heatmap,
+        _scores(heatmap),
+        {
+            "losses": always(lambda: build_loss("GaussianFocalLoss"), exact.gaussian_focal),
+            "mmdet": always(
+                _probabilities(lambda: load("mmdet.models.losses.gaussian_focal_loss:GaussianFocalLoss")()),
+                exact.gaussian_focal,
+            ),
+        },
     ),
 ]

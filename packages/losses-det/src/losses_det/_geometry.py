@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from losses_core.utils.boxes import BoxFormat
+from losses_core.utils.stable import power
 
 Mode = Literal["iou", "linear", "log", "square"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -27,6 +29,7 @@ class BoxPair(NamedTuple):
         hull: width and height of the smallest box around both.
         inter, union, hull_area: areas.
         iou: intersection over union.
+        overlap: the same of the inner boxes, where there are any.
         eps: lower bound of every denominator.
     """
 
@@ -38,23 +41,46 @@ class BoxPair(NamedTuple):
     union: Tensor
     hull_area: Tensor
     iou: Tensor
+    overlap: Tensor
     eps: float
 
 
-def box_pair(pred: Tensor, target: Tensor, eps: float, bbox_format: BoxFormat) -> BoxPair:
-    """Measure boxes (…,4)."""
-    (low, high), (target_low, target_high) = _corners(pred, bbox_format), _corners(target, bbox_format)
+Corners = tuple[Tensor, Tensor]
+"""Left top and right bottom corner, (…,2) each."""
+
+
+def box_pair(
+    pred: Tensor, target: Tensor, eps: float, bbox_format: BoxFormat, inner_ratio: float | None = None
+) -> BoxPair:
+    """Measure boxes (…,4); ``inner_ratio``: the factor of the inner boxes, which have the same centres."""
+    both = box_corners(pred, bbox_format), box_corners(target, bbox_format)
+    pair = _measure(*both, eps)
+    if inner_ratio is None:
+        return pair
+    first, second = (scaled(corners, inner_ratio) for corners in both)
+    return pair._replace(overlap=_measure(first, second, eps).iou)
+
+
+def scaled(corners: Any, factor: float) -> Any:
+    """Corners of boxes scaled about their centres."""
+    low, high = corners
+    near, far = (1 + factor) / 2, (1 - factor) / 2
+    return near * low + far * high, far * low + near * high
+
+
+def _measure(pred: Corners, target: Corners, eps: float) -> BoxPair:
+    (low, high), (target_low, target_high) = pred, target
     size, target_size = (high - low).clamp(min=0), (target_high - target_low).clamp(min=0)
     hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0)
     inter = _area((torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0))
     union = _area(target_size) + _area(size) - inter
     shift = ((target_low - low) + (target_high - high)) * 0.5
     iou = _bounded_ratio(inter, union, torch.maximum(size, target_size), eps)
-    return BoxPair(size, target_size, shift, hull, inter, union, _area(hull), iou, eps)
+    return BoxPair(size, target_size, shift, hull, inter, union, _area(hull), iou, iou, eps)
 
 
-def _corners(boxes: Tensor, bbox_format: BoxFormat) -> tuple[Tensor, Tensor]:
-    """The corners, left top and right bottom, (…,2) each."""
+def box_corners(boxes: Tensor, bbox_format: BoxFormat) -> Corners:
+    """The corners of boxes (…,4)."""
     first, second = boxes.split(2, -1)
     if bbox_format == "xyxy":
         return first, second
@@ -78,11 +104,30 @@ def _bounded_ratio(numerator: Tensor, denominator: Tensor, derivative: Tensor, e
     return bounded + (numerator / denominator - bounded).detach()
 
 
-def overlap_loss(pair: BoxPair, mode: Mode) -> Tensor:
+def overlap_loss(pair: BoxPair, mode: Mode, exponent: float = 1.0) -> Tensor:
     """The function of the IoU that a mode stands for."""
     if mode == "log":
-        return -pair.iou.clamp(min=pair.eps).log()
-    return 1 - (pair.iou.square() if mode == "square" else pair.iou)
+        return -pair.overlap.clamp(min=pair.eps).log()
+    return 1 - power(pair.overlap, 2 if mode == "square" else exponent)
+
+
+LARGEST_PENALTY = 2.0
+"""Bound of a penalty that is raised to a power: only that of an inverted box exceeds it."""
+
+
+def with_penalties(
+    pair: BoxPair, mode: Mode, penalties: Sequence[Tensor], exponent: float, focal_gamma: float
+) -> Tensor:
+    """f(IoU) plus penalties, each raised to a power, times the focusing factor."""
+    value = overlap_loss(pair, mode, exponent)
+    for penalty in penalties:
+        value = value + (penalty if exponent == 1 else power(penalty.clamp(max=LARGEST_PENALTY), exponent))
+    return value if focal_gamma == 0 else value * focal_factor(pair.iou.detach(), focal_gamma)
+
+
+def focal_factor(iou: Tensor, gamma: float) -> Tensor:
+    """IoU^γ, exactly 0 for disjoint boxes."""
+    return power(iou, gamma).masked_fill(iou <= 0, 0)
 
 
 def empty_hull(pair: BoxPair) -> Tensor:
@@ -110,8 +155,8 @@ def aspect_ratio(pair: BoxPair) -> Tensor:
 
 
 def side_difference(pair: BoxPair) -> Tensor:
-    """(w-w')²/ew² + (h-h')²/eh²: the difference of each side over that of the hull (EIoU)."""
-    return ((pair.pred - pair.target).square() / pair.hull.square().clamp(min=pair.eps)).sum(-1)
+    """(w-w')²/ew² and (h-h')²/eh², (…,2): the difference of each side over that of the hull (EIoU)."""
+    return (pair.pred - pair.target).square() / pair.hull.square().clamp(min=pair.eps)
 
 
 def angle_distance(pair: BoxPair) -> Tensor:
@@ -125,3 +170,30 @@ def side_ratio(pair: BoxPair, theta: float) -> Tensor:
     """½ Σ (1 - exp(-ω))^θ, with ω = |difference of a side| over the longer one (SIoU)."""
     omega = (pair.pred - pair.target).abs() / torch.maximum(pair.pred, pair.target).clamp(min=pair.eps)
     return 0.5 * (-torch.expm1(-omega)).pow(theta).sum(-1)
+
+
+def root(x: Tensor) -> Tensor:
+    """√x, with a derivative of 0 where x ≤ 0."""
+    zero = x <= 0
+    return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+
+
+def wasserstein(pair: BoxPair) -> Tensor:
+    """Distance of the Gaussians with half the sides as standard deviations (NWD)."""
+    return root(pair.shift.square().sum(-1) + (pair.pred - pair.target).square().sum(-1) / 4)
+
+
+FARTHEST = 1.001
+"""Bound of d²/c²: 1 but for rounding, unless a box is inverted."""
+
+
+def relative_distance(pair: BoxPair) -> Tensor:
+    """d²/c² with c² a constant in the gradient (WIoU)."""
+    diagonal = pair.hull.detach().square().sum(-1).clamp(min=pair.eps)
+    return (pair.shift.square().sum(-1) / diagonal).clamp(max=FARTHEST)
+
+
+def wise_focus(miss: Tensor, mean: Tensor | float, alpha: float, delta: float, eps: float) -> Tensor:
+    """β / (δ α^(β-δ)) with β = (1 - IoU) / mean (WIoU v3)."""
+    outlier = miss / (mean.clamp(min=eps) if isinstance(mean, Tensor) else mean)
+    return outlier / delta * torch.exp((delta - outlier) * math.log(alpha))

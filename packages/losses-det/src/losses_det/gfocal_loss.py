@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,37 +10,18 @@ from torch import Tensor
 
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import InputError
-from losses_core.kernels import definition
+from losses_core.kernels import Prepared, definition
 from losses_core.utils import checks
-from losses_core.utils.value_checks import check_labels, check_probabilities
-from losses_det._quality import distance_and_entropy, focused
-
-QualityTarget: TypeAlias = Tensor | tuple[Tensor, Tensor]
+from losses_core.utils.value_checks import check_probabilities
+from losses_det._quality import QualityTarget, distance_and_entropy, focused, matched_quality, quality_target
 
 
-def _prepare_quality(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Any, dict[str, Any]]:
-    checks.tensor("pred", pred)
-    if pred.ndim == 0:
-        raise InputError("expected pred of shape (N, C); got a 0-d tensor.")
+def _prepare_quality(pred: Any, target: Any, **options: Any) -> Prepared:
     if not options["use_sigmoid"]:
-        check_probabilities(pred, name="pred", cure="Does pred hold logits? Then set use_sigmoid=True.")
-    shown = f"pred {tuple(pred.shape)}"
-    if isinstance(target, Tensor):
-        if target.shape == pred.shape[:-1] and not target.is_floating_point():
-            raise InputError("expected target as a pair (label, score) or as scores (N, C); got labels only.")
-        checks.shape("target", target, pred.shape, reference=f"{shown}, or a pair (label, score)")
-        check_probabilities(target)
-        return pred, target if target.is_floating_point() else target.to(pred.dtype), options
-    if not isinstance(target, list | tuple) or len(target) != 2:
-        raise InputError(f"expected target as a pair (label, score) or as scores (N, C); got {type(target).__name__}.")
-    label = checks.index("target[0], the label,", target[0])
-    score = checks.tensor("target[1], the score,", target[1])
-    checks.shape("target[0], the label,", label, pred.shape[:-1], reference=shown)
-    checks.shape("target[1], the score,", score, pred.shape[:-1], reference=shown)
-    classes = pred.shape[-1]
-    check_labels(label, classes, None, name="target[0], the label,", extra=(classes, -1))
-    check_probabilities(score, name="target[1], the score,")
-    return pred, (label, score if score.is_floating_point() else score.to(pred.dtype)), options
+        check_probabilities(
+            checks.tensor("pred", pred), name="pred", cure="Does pred hold logits? Then set use_sigmoid=True."
+        )
+    return pred, quality_target(pred, target, check_scores=True), options
 
 
 @definition(layout="last", prepare=_prepare_quality)
@@ -56,10 +37,7 @@ def quality_focal_loss(pred: Tensor, target: QualityTarget, *, beta: float = 2.0
     Returns:
         (N,)
     """
-    if not isinstance(target, Tensor):
-        label, score = target
-        is_label = label.unsqueeze(-1) == torch.arange(pred.shape[-1], device=pred.device)
-        target = torch.where(is_label, score.unsqueeze(-1), 0)
+    _, target = matched_quality(pred, target)
     distance, entropy = distance_and_entropy(pred, target, use_sigmoid)
     return (focused(distance, beta) * entropy).sum(-1)
 

@@ -114,3 +114,6 @@ class VariFocalLoss(BaseLoss):
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
         self.iou_weighted = checks.flag(self, "iou_weighted", iou_weighted)
+
+
+VarifocalLoss = VariFocalLoss

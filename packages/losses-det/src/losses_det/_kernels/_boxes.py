@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from losses_core.utils.boxes import BoxFormat, area, in_corners, sides
-from losses_det._geometry import MAX_GRAD
+from losses_det._geometry import MAX_GRAD, scaled
 
 
 class Boxes:
@@ -25,6 +25,7 @@ class Boxes:
         eps: lower bound of every denominator.
         bbox_format: of both.
         hull: whether the smallest box around both is needed.
+        ratio: factor that the boxes are scaled with about their centres; None: they are not.
 
     Attributes:
         sides: of the target, the prediction, their intersection and the hull, (3 or 4,2,n); negative where a box is
@@ -33,9 +34,20 @@ class Boxes:
         iou: intersection over union.
     """
 
-    def __init__(self, pred: Tensor, target: Tensor, eps: float, bbox_format: BoxFormat, *, hull: bool) -> None:
+    def __init__(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        eps: float,
+        bbox_format: BoxFormat,
+        *,
+        hull: bool,
+        ratio: float | None = None,
+    ) -> None:
         numbers = torch.stack((pred, target)).movedim(-1, 0).contiguous().view(2, 2, 2, -1)
         first, second = (in_corners(box, bbox_format) for box in numbers.unbind(2))
+        if ratio is not None:
+            first, second = (torch.stack(scaled(box, ratio)) for box in (first, second))
         self.eps = eps
         self.offset = second - first
         self.sides = torch.stack(sides(first, second, hull=hull))
@@ -75,6 +87,11 @@ class Grads(NamedTuple):
     size: Tensor | None = None
     hull: Tensor | None = None
     shift: Tensor | None = None
+    corners: Tensor | None = None
+
+    def times(self, factor: Tensor) -> Grads:
+        """Each derivative times a factor (n,), or (2,n) where none is of an area."""
+        return Grads(*(None if grad is None else grad * factor for grad in self))
 
     def __add__(self, other: Grads) -> Grads:  # type: ignore[override]
         return Grads(*(add(a, b) for a, b in zip(self, other, strict=True)))
@@ -140,7 +157,7 @@ def corner_grads(boxes: Boxes, by_iou: Tensor | None, grads: Grads) -> Tensor:
     further.mul_(0.5)
     further[0].sub_(stretch)
     further[1].add_(stretch)
-    return further
+    return further if grads.corners is None else further.add_(grads.corners)
 
 
 def to_format(corners: Tensor, bbox_format: BoxFormat) -> Tensor:

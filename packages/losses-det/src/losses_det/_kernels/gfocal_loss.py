@@ -35,8 +35,12 @@ def quality_focal_kernel(
 def distribution_focal_kernel(
     x: Tensor, target: Tensor, *, reg_max: int, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The gradient is the softmax minus the share of each of the two bins."""
-    index, share = neighbours(target, reg_max)
+    """Cross-entropy against the two bins around the target."""
+    return two_bin_entropy(x, *neighbours(target, reg_max), needs_grad=needs_grad)
+
+
+def two_bin_entropy(x: Tensor, index: Tensor, share: Tensor, *, needs_grad: bool) -> tuple[Tensor, Tensor | None]:
+    """Cross-entropy against the shares (n,2) of two bins; the gradient is the softmax minus these shares."""
     log_p = F.log_softmax(x, -1)
     value = log_p.gather(-1, index).mul_(share).sum(-1).neg_()
     return value, log_p.exp_().scatter_add_(-1, index, share.neg_()) if needs_grad else None

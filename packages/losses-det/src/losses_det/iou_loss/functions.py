@@ -18,16 +18,26 @@ from losses_det._geometry import (
     box_pair,
     centre_distance,
     empty_hull,
-    overlap_loss,
     side_difference,
     side_ratio,
+    with_penalties,
 )
 
+POWER_MODES = ("iou", "linear")
+"""Modes in which the loss has a power."""
 
-def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+
+def power_text(power: float, mode: str) -> str:
+    """What is said of a power in another mode."""
+    return f"power: expected 1 with mode={mode!r}; got {power}. A power is for mode='linear'."
+
+
+def prepare_boxes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     for name, known in (("mode", MODES), ("bbox_format", BOX_FORMATS)):
-        if options[name] not in known:
+        if name in options and options[name] not in known:
             raise InputError(f"{name}: expected one of {', '.join(map(repr, known))}; got {options[name]!r}.")
+    if options.get("power", 1) != 1 and options["mode"] not in POWER_MODES:
+        raise InputError(power_text(options["power"], options["mode"]))
     checks.tensor("pred", pred)
     checks.tensor("target", target)
     if pred.ndim == 0 or pred.shape[-1] != 4:
@@ -40,9 +50,17 @@ def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, di
     return pred, target if target.is_floating_point() else target.to(pred.dtype), options
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def iou_loss(
-    pred: Tensor, target: Tensor, *, mode: Mode = "log", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
+    pred: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "log",
+    eps: float = 1e-6,
+    bbox_format: BoxFormat = "xyxy",
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) of each pair of boxes, unreduced: see `IoULoss`.
 
@@ -52,53 +70,88 @@ def iou_loss(
         mode: ``log`` -ln IoU, ``linear`` = ``iou`` 1 - IoU, ``square`` 1 - IoU².
         eps: lower bound of every denominator, and of the IoU in ``log``.
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh``, or ``ltwh``.
+        power: exponent of the IoU and of each penalty ≥ 1, in ``linear`` alone.
+        inner_ratio: f takes the IoU of boxes scaled by it; None: of the boxes.
+        focal_gamma: exponent ≥ 0 of the IoU that the loss is multiplied with.
 
     Returns:
         (…)
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes, an unknown mode or format.
+        InputError: a last axis that is not 4, unequal shapes, an unknown mode or format, a power in another mode.
     """
-    return overlap_loss(box_pair(pred, target, eps, bbox_format), mode)
+    return with_penalties(box_pair(pred, target, eps, bbox_format, inner_ratio), mode, (), power, focal_gamma)
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def giou_loss(
-    pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
+    pred: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "linear",
+    eps: float = 1e-6,
+    bbox_format: BoxFormat = "xyxy",
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) plus the empty share of the hull, unreduced: see `GIoULoss`; arguments as in `iou_loss`."""
-    pair = box_pair(pred, target, eps, bbox_format)
-    return overlap_loss(pair, mode) + empty_hull(pair)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return with_penalties(pair, mode, [empty_hull(pair)], power, focal_gamma)
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def diou_loss(
-    pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
+    pred: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "linear",
+    eps: float = 1e-6,
+    bbox_format: BoxFormat = "xyxy",
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) plus the distance of the centres, unreduced: see `DIoULoss`; arguments as in `iou_loss`."""
-    pair = box_pair(pred, target, eps, bbox_format)
-    return overlap_loss(pair, mode) + centre_distance(pair)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return with_penalties(pair, mode, [centre_distance(pair)], power, focal_gamma)
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def ciou_loss(
-    pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
+    pred: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "linear",
+    eps: float = 1e-6,
+    bbox_format: BoxFormat = "xyxy",
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) plus distance and aspect ratio, unreduced: see `CIoULoss`; arguments as in `iou_loss`."""
-    pair = box_pair(pred, target, eps, bbox_format)
-    return overlap_loss(pair, mode) + centre_distance(pair) + aspect_ratio(pair)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return with_penalties(pair, mode, [centre_distance(pair), aspect_ratio(pair)], power, focal_gamma)
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def eiou_loss(
-    pred: Tensor, target: Tensor, *, mode: Mode = "linear", eps: float = 1e-6, bbox_format: BoxFormat = "xyxy"
+    pred: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "linear",
+    eps: float = 1e-6,
+    bbox_format: BoxFormat = "xyxy",
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) plus distance and side differences, unreduced: see `EIoULoss`; arguments as in `iou_loss`."""
-    pair = box_pair(pred, target, eps, bbox_format)
-    return overlap_loss(pair, mode) + centre_distance(pair) + side_difference(pair)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return with_penalties(pair, mode, [centre_distance(pair), *side_difference(pair).unbind(-1)], power, focal_gamma)
 
 
-@definition(layout="last", prepare=_prepare)
+@definition(layout="last", prepare=prepare_boxes)
 def siou_loss(
     pred: Tensor,
     target: Tensor,
@@ -107,6 +160,9 @@ def siou_loss(
     eps: float = 1e-6,
     bbox_format: BoxFormat = "xyxy",
     theta: float = 4.0,
+    power: float = 1.0,
+    inner_ratio: float | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """f(IoU) plus angle-aware distance and shape, unreduced: see `SIoULoss`.
 
@@ -117,9 +173,12 @@ def siou_loss(
         eps: as in `iou_loss`.
         bbox_format: as in `iou_loss`.
         theta: exponent of the shape term ≥ 1.
+        power: as in `iou_loss`.
+        inner_ratio: as in `iou_loss`.
+        focal_gamma: as in `iou_loss`.
 
     Returns:
         (…)
     """
-    pair = box_pair(pred, target, eps, bbox_format)
-    return overlap_loss(pair, mode) + angle_distance(pair) + side_ratio(pair, theta)
+    pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
+    return with_penalties(pair, mode, [angle_distance(pair) + side_ratio(pair, theta)], power, focal_gamma)
