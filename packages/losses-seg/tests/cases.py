@@ -285,8 +285,45 @@ def _ohem_binary(kind, id="", **options):
     return _case("OHEMBinaryLoss", oracles.ohem_binary, kind, id, **options)
 
 
+def _overlap(loss, oracle):
+    """A maker of cases of a loss of regions, and those that any of them has."""
+
+    def case(kind, id="", **options):
+        return _case(loss, oracle, {**kind, "peak": 2.5}, id, **options)
+
+    few = case(FEW, "present in batch", classes="present", per_image=False, include_background=False, **BATCH)
+    ids = case(INDEX, "ids and weight", classes=[0, 3], class_weight=WEIGHTS)
+    return case, [case(INDEX), few, ids, case(SOFT, "soft"), case(BINARY, "one channel")]
+
+
 OTHER = {"ignore": ignore_pixels(-100), "ignore_all": ignore_all(-100), "edges": {}}
 CLASS_2 = {"ignore": ignore_pixels(2), "ignore_all": ignore_all(2), "edges": {}}
+
+_tversky, TVERSKY = _overlap("TverskyLoss", oracles.tversky)
+_focal_tversky, FOCAL_TVERSKY = _overlap("FocalTverskyLoss", oracles.focal_tversky)
+_jaccard, JACCARD = _overlap("JaccardLoss", oracles.jaccard)
+_mcc, MCC = _overlap("MCCLoss", oracles.mcc)
+OVERLAPS = [
+    *TVERSKY,
+    _tversky(INDEX, "weights", alpha=0.2, beta=1.5),
+    _tversky(INDEX, "no smooth", alpha=0.0, smooth=0.0),
+    _tversky({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, class_weight=torch.tensor(WEIGHTS)),
+    _tversky({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _tversky(CHANNEL, "uint8"),
+    _tversky(VOLUME, "3-D"),
+    _tversky(ONE_HOT, "one-hot"),
+    _tversky(MULTI, "multi-label", activation="sigmoid"),
+    _tversky(GIVEN, "probabilities", activation="none"),
+    *FOCAL_TVERSKY,
+    _focal_tversky(INDEX, "square", gamma=2.0),
+    _focal_tversky(VOLUME, "no smooth", gamma=1.3, smooth=0.0),
+    *JACCARD,
+    _jaccard(INDEX, "no smooth", smooth=0.0),
+    *MCC,
+    _mcc(FEW, "all", classes="all"),
+    _mcc(MULTI, "multi-label", activation="sigmoid", include_background=False),
+    _mcc(BINARY_FLOAT, "float batch", per_image=False, **BATCH),
+]
 
 CASES = [
     _dice(INDEX),
@@ -371,4 +408,5 @@ CASES = [
     _ohem_binary(PLAIN, "no channel", thresh=0.4, min_kept=6),
     _ohem_binary(MULTI, "multi-label", thresh=None, min_kept=0.2),
     _ohem_binary(BINARY_FLOAT, "float", thresh=0.6, min_kept=3),
+    *OVERLAPS,
 ]
