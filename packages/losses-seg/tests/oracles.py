@@ -327,6 +327,7 @@ def ohem_binary(
     keep = hard(loss, valid, thresh, min_kept)
     return np.where(keep, loss, 0), keep
 
+
 def per_region(
     measure: Callable[[Array, Array, bool], float],
     pred: Array,
@@ -403,3 +404,66 @@ def mcc(pred: Array, target: Array, *, classes: str | list[int] = "present", **o
         return float(1 - (tp * tn - fp * fn) / below)
 
     return per_region(measure, pred, target, classes=classes, **options)
+
+
+def pixel_terms(
+    pred: Array,
+    target: Array,
+    ignore_index: int,
+    class_weight: list[float] | None,
+    smoothing: float,
+    gamma: float,
+    alpha: float | None,
+) -> tuple[float, float]:
+    """Sum and normalizer of the (focal) cross-entropy over the pixels that count."""
+    n, c = pred.shape[:2]
+    p, g, counted = read(pred, target, ignore_index, "auto")
+    x = pred.reshape(n, c, -1)
+    if c == 1:
+        p, g, x = p[counted], g[counted], x[counted]
+        q, balance = g * (1 - p) + (1 - g) * p, 1 if alpha is None else alpha * g + (1 - alpha) * (1 - g)
+        each = balance * q**gamma * (np.logaddexp(0, x) - g * x)
+        return float(each.sum()), float(counted.sum())
+    weight = np.ones(c) if class_weight is None else np.asarray(class_weight, float)
+    total, normalizer = 0.0, 0.0
+    for i in range(n):
+        for pixel in np.flatnonzero(counted[i].all(0)):
+            z = x[i, :, pixel]
+            minus_log = np.log(np.exp(z - z.max()).sum()) + z.max() - z
+            truth = (1 - smoothing) * g[i, :, pixel] + smoothing / c
+            factor = (1 if alpha is None else alpha) * (1 - np.exp(-minus_log)) ** gamma
+            total += (weight * truth * factor * minus_log).sum()
+            normalizer += 1 if target.size == pred.size else weight @ g[i, :, pixel]
+    return total, normalizer
+
+
+def compound(
+    pred: Array,
+    target: Array,
+    *,
+    dice_weight: float = 1.0,
+    pixel_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    ignore_index: int = 255,
+    class_weight: list[float] | None = None,
+    **options: object,
+) -> Reference:
+    """The sum of both terms; and as normalizer what divides it to the sum of both means."""
+    value, normalizer = dice(pred, target, ignore_index=ignore_index, class_weight=class_weight, **options)
+    parts = [(value.sum(), normalizer.sum())]
+    parts.append(pixel_terms(pred, target, ignore_index, class_weight, label_smoothing, gamma, alpha))
+    total = sum(w * part for w, (part, _) in zip((dice_weight, pixel_weight), parts, strict=True))
+    mean = sum(w * part / (n if n > 0 else 1) for w, (part, n) in zip((dice_weight, pixel_weight), parts, strict=True))
+    return np.asarray(total), np.asarray(total / mean if mean else 0)
+
+
+def dice_ce(pred: Array, target: Array, *, ce_weight: float = 1.0, **options: object) -> Reference:
+    return compound(pred, target, pixel_weight=ce_weight, **options)
+
+
+def dice_focal(
+    pred: Array, target: Array, *, focal_weight: float = 1.0, gamma: float = 2.0, **options: object
+) -> Reference:
+    return compound(pred, target, pixel_weight=focal_weight, gamma=gamma, **options)

@@ -15,21 +15,17 @@ def seed():
     torch.manual_seed(0)
 
 
-def by_hand(p, g):
-    p, g = p.double().flatten(), g.double().flatten()
-    return 1 - torch.corrcoef(torch.stack([p, g]))[0, 1]
+def test_it_is_the_correlation_of_masks():
+    guess, y = torch.randint(2, (1, 1, 20, 30)), torch.randint(2, (1, 20, 30))
+    expected = 1 - torch.corrcoef(torch.stack([guess.flatten(), y.flatten()]).double())[0, 1]
+    torch.testing.assert_close(MCCLoss(activation="none")(guess.double(), y), expected)
 
 
-def test_it_is_the_correlation_of_prediction_and_truth():
-    x, y = torch.randn(1, 1, 20, 30, dtype=torch.double), torch.randint(2, (1, 20, 30))
-    torch.testing.assert_close(MCCLoss()(x, y), by_hand(x.sigmoid(), y))
-    soft = torch.rand(1, 1, 20, 30, dtype=torch.double)
-    torch.testing.assert_close(  # of soft truth too: with its own variance g - g², not that of 0 and 1
-        MCCLoss()(x, soft),
-        1
-        - ((x.sigmoid() * soft).mean() - x.sigmoid().mean() * soft.mean())
-        / (x.sigmoid().mean() * (1 - x.sigmoid().mean()) * soft.mean() * (1 - soft.mean())).sqrt(),
-    )
+def test_soft_counts_are_products():
+    p, g = torch.rand(1, 1, 20, 30, dtype=torch.double), torch.rand(1, 1, 20, 30, dtype=torch.double)
+    a, b, both = p.mean(), g.mean(), (p * g).mean()
+    expected = 1 - (both - a * b) / (a * (1 - a) * b * (1 - b)).sqrt()
+    torch.testing.assert_close(MCCLoss(activation="none")(p, g), expected)
 
 
 def test_range():

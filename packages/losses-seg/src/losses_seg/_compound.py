@@ -135,7 +135,7 @@ def compound_loss(
 ) -> Unreduced:
     """The sum of a Dice loss and of a loss of pixels, each reduced with its own normalizer: the share of each image.
 
-    With ``per_image=False`` it is one number. The normalizer adds up to 1, so that sum and mean are the same.
+    With ``per_image=False`` it is one number. The normalizer of a mean adds up to 1, as the value is divided already.
     """
     alpha = None if alpha_is_off(alpha) else alpha
     one_channel = pred.shape[1] == 1
@@ -151,7 +151,8 @@ def compound_loss(
         sums = softmax_sums(pred, target, smoothed=label_smoothing > 0, **options)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
-    region, entropy = as_region(sums[..., :4, :], target), sums[..., 4, :]
+    *parts, entropy = sums.unbind(-2)[:5]
+    region = as_region(parts, target)
     dice, counted, _ = loss_per_class(
         dice_distance(region, smooth),
         region,
@@ -165,22 +166,26 @@ def compound_loss(
         entropy = entropy * alpha
     entropy = _weighted_sum(entropy, class_weight)
     if label_smoothing:
-        smoothed = _weighted_sum(sums[..., 5, :], class_weight)
+        smoothed = _weighted_sum(sums.select(-2, 5), class_weight)
         entropy = (1 - label_smoothing) * entropy + label_smoothing / pred.shape[1] * smoothed
     pixels = region.pixels[..., 0]
     if class_weight is not None and is_labels(pred, target):
         pixels = _weighted_sum(region.target, class_weight)
-    dice = dice.sum(-1)
+    dice, normalizer = dice.sum(-1), None
     if reduction == "mean":
-        total = dice.new_zeros(()) + total_normalizer(region.pred, counted)
-        totals = torch.stack([total.to(dice.dtype), pixels.sum()])
+        total = total_normalizer(region.pred, counted)
+        total = total.to(dice.dtype) if isinstance(total, Tensor) else dice.new_full((), total)
+        totals = torch.stack([total, pixels.sum()])
         if per_image and group is not None:
             totals = group.sum(totals)
         dice_total, pixel_total = totals.masked_fill(totals <= 0, 1).unbind()
-        dice, entropy = dice / dice_total, entropy / pixel_total
-    value = dice_weight * dice + pixel_weight * entropy
-    ones = torch.ones_like(value)
-    return Unreduced(value, ones / ones.sum(), already_global=group is not None and not per_image)
+        dice, entropy, normalizer = dice / dice_total, entropy / pixel_total, pixels / pixel_total
+    value = _times(dice_weight, dice) + _times(pixel_weight, entropy)
+    return Unreduced(value, normalizer, already_global=group is not None and not per_image)
+
+
+def _times(factor: float, x: Tensor) -> Tensor:
+    return x if factor == 1 else factor * x
 
 
 def _weighted_sum(of_classes: Tensor, class_weight: Tensor | None) -> Tensor:

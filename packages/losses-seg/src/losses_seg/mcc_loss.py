@@ -154,6 +154,4 @@ class MCCLoss(RegionLoss):
         activation: Activation = "auto",
         **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(
-            ignore_index, class_weight, per_image, classes, include_background, activation, **options
-        )
+        super().__init__(ignore_index, class_weight, per_image, classes, include_background, activation, **options)

@@ -94,18 +94,21 @@ class SoftmaxSums:
         if is_labels(log_p, target) and not cls.encode:
             index = masked(target.unsqueeze(1), ignored)
             of_both, of_entropy = (grads[:, k].gather(1, index[:, 0]).unsqueeze(1) for k in (0, 4))
-            at_label = _focal_grad(log_p.gather(1, index), gamma).mul_(of_entropy)
+            if gamma:
+                of_entropy.mul_(_minus_focal_grad(log_p.gather(1, index), gamma))
             p, of_power = log_p.exp_(), grads[:, 1, :, None] * exponent
             grad = p * of_power if exponent in (1, 2) else p.pow(exponent).mul_(of_power)
             if exponent == 2:
                 grad.mul_(p)
-            at_label.addcmul_(p.gather(1, index), of_both)
-            grad.scatter_add_(1, index, masked(at_label, ignored))
+            of_label = of_both.mul_(p.gather(1, index)).sub_(of_entropy)
+            grad.scatter_add_(1, index, of_label if ignored is None else of_label.masked_fill_(ignored, 0))
         else:
             g, minimum = dense_target(log_p, target, ignored), intersection == "minimum" and target.is_floating_point()
-            of_entropy = _focal_grad(log_p, gamma).mul_(g).mul_(grads[:, 4, :, None])
+            of_entropy = g * grads[:, 4, :, None]
+            if gamma:
+                of_entropy.mul_(_minus_focal_grad(log_p, gamma))
             p = log_p.exp_()
-            grad = dense_grad(p, g, grads.unsqueeze(3), exponent, minimum).mul_(p).add_(of_entropy)
+            grad = dense_grad(p, g, grads.unsqueeze(3), exponent, minimum).mul_(p).sub_(of_entropy)
         if smoothed:
             grad.sub_(grads[:, 5, :, None])
             grad = grad if ignored is None else grad.masked_fill_(ignored, 0)
@@ -124,19 +127,17 @@ def _focal(log_p: Tensor, gamma: float) -> Tensor:
     return log_p.neg() if gamma == 0 else power(torch.expm1(log_p).neg_(), gamma) * -log_p
 
 
-def _focal_grad(log_p: Tensor, gamma: float) -> Tensor:
-    """Its derivative with respect to log p, -q^γ (1 - γ p log p / q) with q = 1 - p; p log p / q is in [-1, 0]."""
-    if gamma == 0:
-        return torch.full_like(log_p, -1)
+def _minus_focal_grad(log_p: Tensor, gamma: float) -> Tensor:
+    """Its derivative by -log p, q^γ (1 - γ p log p / q) with q = 1 - p; p log p / q is in [-1, 0]."""
     q = torch.expm1(log_p).neg_()
     log_p = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 · log 0 is 0
     ratio = torch.rsub(q, 1).mul_(log_p).div_(q.clamp(min=torch.finfo(q.dtype).tiny))
-    return power(q, gamma) * ratio.mul_(gamma).sub_(1)
+    return torch.rsub(ratio, 1, alpha=gamma).mul_(power(q, gamma))
 
 
 @kernel(sigmoid_sums, passes=2, temporaries=9)
 class SigmoidSums:
-    """The same of one channel. Where ignored, the logit is the lowest number and the target 0: all terms are 0."""
+    """The same of one channel, from the logits."""
 
     @staticmethod
     def number(**_: Any) -> int:
@@ -155,20 +156,16 @@ class SigmoidSums:
         alpha: Tensor | float | None,
     ) -> Tensor:
         """The sums (n,5,1)."""
-        ignored = ignored_mask(x, target, ignore_index, "sigmoid")
-        x, g = masked(x, ignored, torch.finfo(x.dtype).min), masked(target.to(x.dtype), ignored)
-        if gamma == 0 and alpha is None:
-            entropy = logistic_loss(x, g)
-        else:
-            entropy, _ = sigmoid_focal_kernel(
-                x, g, alpha=alpha, gamma=gamma, class_weight=None, ignore_index=None, needs_grad=False
-            )
+        ignored, g = ignored_mask(x, target, ignore_index, "sigmoid"), target.to(x.dtype)
+        entropy = _binary_focal(x, g, alpha, gamma, needs_grad=False)[0]
+        entropy = (entropy if ignored is None else entropy.masked_fill_(ignored, 0)).sum(2)
         p = torch.sigmoid(x)
-        both = p * g if intersection == "product" else torch.minimum(p, g)
+        p = p if ignored is None else p.masked_fill_(ignored, 0)
+        both = (p * g if intersection == "product" else torch.minimum(p, g)).sum(2)  # 0 where p is 0
         pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
-        area = power(g, exponent) if target.is_floating_point() else g
-        sums = [both.sum(2), power(p, exponent).sum(2), area.sum(2), pixels.expand(p.shape[:2]), entropy.sum(2)]
-        return torch.stack(sums, 1)
+        powers = power(p, exponent).sum(2)
+        area = masked(power(g, exponent) if target.is_floating_point() else g, ignored).sum(2)
+        return torch.stack([both, powers, area, pixels.expand(p.shape[:2]), entropy], 1)
 
     @staticmethod
     def backward(
@@ -183,16 +180,21 @@ class SigmoidSums:
         alpha: Tensor | float | None,
     ) -> Tensor:
         """The gradient of the sums times ``grads`` (n,5,1)."""
-        ignored = ignored_mask(x, target, ignore_index, "sigmoid")
-        x, g = masked(x, ignored, torch.finfo(x.dtype).min), masked(target.to(x.dtype), ignored)
-        p = torch.sigmoid(x)
+        g, p = target.to(x.dtype), torch.sigmoid(x)
         minimum = intersection == "minimum" and target.is_floating_point()
         grad = dense_grad(p, g, grads.unsqueeze(3), exponent, minimum)
         grad.mul_(torch.addcmul(p, p, p, value=-1))
-        if gamma == 0 and alpha is None:
-            of_entropy: Any = p.sub_(g)
-        else:
-            _, of_entropy = sigmoid_focal_kernel(
-                x, g, alpha=alpha, gamma=gamma, class_weight=None, ignore_index=None, needs_grad=True
-            )
-        return grad.add_(of_entropy.mul_(grads[:, 4, :, None]))
+        of_entropy = (
+            p.sub_(g) if gamma == 0 and alpha is None else _binary_focal(x, g, alpha, gamma, needs_grad=True)[1]
+        )
+        grad = torch.addcmul(grad, of_entropy, grads[:, 4, :, None])
+        ignored = ignored_mask(x, target, ignore_index, "sigmoid")
+        return grad if ignored is None else grad.masked_fill_(ignored, 0)
+
+
+def _binary_focal(x: Tensor, g: Tensor, alpha: Any, gamma: float, needs_grad: bool) -> Any:
+    """Value and gradient of each element."""
+    if gamma == 0 and alpha is None:
+        return logistic_loss(x, g), None
+    options = {"alpha": alpha, "gamma": gamma, "class_weight": None, "ignore_index": None}
+    return sigmoid_focal_kernel(x, g, needs_grad=needs_grad, **options)

@@ -52,8 +52,8 @@ def dice_ce_loss(
         group: the processes that hold the batch together; given by the class under ``sync_dist``.
 
     Returns:
-        The shares of the images in the loss, (N,), or the loss, 0-d, over the batch. They are reduced already: the
-        normalizer adds up to 1.
+        The shares of the images in the loss, (N,), or the loss, 0-d, over the batch. They are divided already: the
+        normalizer of a mean adds up to 1.
     """
     return compound_loss(
         pred,

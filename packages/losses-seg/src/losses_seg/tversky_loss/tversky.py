@@ -52,9 +52,7 @@ def tversky_loss(
         The loss (N,C), or (C,) over the batch, times the class weight; 0 where a class is not counted. As normalizer,
         the class weight where it is counted.
     """
-    sums = region(
-        pred, target, ignore_index=ignore_index, activation=activation, per_image=per_image, group=group
-    )
+    sums = region(pred, target, ignore_index=ignore_index, activation=activation, per_image=per_image, group=group)
     return loss_per_class(
         tversky_distance(sums, alpha, beta, smooth),
         sums,
