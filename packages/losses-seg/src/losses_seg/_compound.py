@@ -139,7 +139,7 @@ def compound_loss(
     """
     alpha = None if alpha_is_off(alpha) else alpha
     one_channel = pred.shape[1] == 1
-    options = {
+    options: dict[str, Any] = {
         "ignore_index": ignore_index,
         "exponent": exponent,
         "intersection": dice_intersection(exponent),

@@ -128,7 +128,7 @@ class MCCLoss(RegionLoss):
         >>> loss = MCCLoss()
         >>> pred = torch.tensor([[[4.0, -4.0, -4.0, -4.0]]])
         >>> loss(pred, torch.tensor([[1, 0, 0, 0]])), loss(pred, torch.tensor([[0, 1, 1, 1]]))
-        (tensor(0.0239), tensor(1.9761))
+        (tensor(0.0471), tensor(1.9529))
 
     References:
         Abhishek and Hamarneh, Matthews Correlation Coefficient Loss for Deep Convolutional Networks: Application to
