@@ -108,15 +108,17 @@ PLOTS: dict[str, Plot] = {
     "DiceCELoss": Plot(
         PIXELS,
         (-14, 14),
-        tuple(Curve(f"ce_weight={weight}", two_channels(8, 0.5), {"ce_weight": weight}) for weight in (0.0, 0.5, 1.0)),
-        f"{DISCS} Dice alone is flat once the discs are apart; cross-entropy is not.",
+        tuple(Curve(f"ce_weight={weight}", two_channels(4, 1.0), {"ce_weight": weight}) for weight in (0.0, 0.5, 1.0)),
+        "A disc of radius 4 moves over the true one. Dice alone is flat once the discs are apart; cross-entropy is "
+        "not.",
         gradient="the shift",
     ),
     "DiceFocalLoss": Plot(
         PIXELS,
         (-14, 14),
-        tuple(Curve(f"gamma={gamma}", two_channels(8, 0.5), {"gamma": gamma}) for gamma in (0.0, 1.0, 2.0)),
-        f"{DISCS} The larger `gamma`, the less do pixels count that are nearly right; 0 is cross-entropy.",
+        tuple(Curve(f"gamma={gamma}", two_channels(4, 0.2), {"gamma": gamma}) for gamma in (0.0, 1.0, 3.0)),
+        "A disc of radius 4 moves over the true one. The larger `gamma`, the less do pixels count that are nearly "
+        "right; 0 is cross-entropy.",
         gradient="the shift",
     ),
     "OHEMCrossEntropyLoss": Plot(

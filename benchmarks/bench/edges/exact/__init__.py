@@ -21,7 +21,7 @@ from bench.edges.exact.places import (
     sigmoid_focal,
     softmax_focal,
 )
-from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge
+from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge, matthews, tversky
 from bench.edges.exact.teachers import (
     angles,
     attention,
@@ -59,11 +59,13 @@ __all__ = [
     "kernels",
     "lovasz",
     "lovasz_hinge",
+    "matthews",
     "quality_focal",
     "sigmoid_focal",
     "smooth_l1",
     "softmax_focal",
     "squared",
+    "tversky",
     "unknown",
     "varifocal",
 ]
