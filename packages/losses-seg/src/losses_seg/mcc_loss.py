@@ -137,8 +137,9 @@ class MCCLoss(RegionLoss):
     Notes:
         Nothing is added to the counts. Where the root is 0 the loss is 0 if nothing is wrong and 1 otherwise, without a
         gradient, as scikit-learn has it; segmentation_models_pytorch, which adds a constant to each count, gives 0.5
-        for an empty mask that is predicted empty. ``classes='all'`` has the values of MONAI; of 512² pixels in float16
-        that is NaN. The authors and segmentation_models_pytorch sum over the batch: ``per_image=False``.
+        for an empty mask that is predicted empty. ``classes='all'`` has the values of MONAI. The authors and
+        segmentation_models_pytorch sum over the batch: ``per_image=False``. Shares of pixels do not overflow: of 512²
+        pixels in float16, logits and target, both libraries return NaN.
     """
 
     function = mcc_loss
