@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,33 @@ def dice(pred: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     p = torch.softmax(pred, 1).flatten(2)
     g = F.one_hot(target, pred.shape[1]).movedim(-1, 1).to(p.dtype).flatten(2)
     return (1 - (2 * (p * g).sum(2) + smooth) / ((p * p).sum(2) + (g * g).sum(2) + smooth)).mean()
+
+
+def focal_tversky(pred: Tensor, target: Tensor, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75) -> Tensor:
+    """A power of the Tversky loss of each class, with sums over the batch."""
+    p = torch.softmax(pred, 1).movedim(1, 0).flatten(1)
+    g = F.one_hot(target, pred.shape[1]).movedim(-1, 0).to(p.dtype).flatten(1)
+    tp = (p * g).sum(1)
+    fp, fn = (p * (1 - g)).sum(1), ((1 - p) * g).sum(1)
+    return ((1 - tp / (tp + alpha * fp + beta * fn)) ** gamma).mean()
+
+
+def dice_and(other: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Dice without squares, and another loss."""
+
+    def loss(pred: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
+        p = torch.softmax(pred, 1).flatten(2)
+        g = F.one_hot(target, pred.shape[1]).movedim(-1, 1).to(p.dtype).flatten(2)
+        dice = 1 - (2 * (p * g).sum(2) + smooth) / (p.sum(2) + g.sum(2) + smooth)
+        return dice.mean() + other(pred, target)
+
+    return loss
+
+
+def softmax_focal(pred: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """The focal loss of class indices."""
+    entropy = F.cross_entropy(pred, target, reduction="none")
+    return ((1 - torch.exp(-entropy)) ** gamma * entropy).mean()
 
 
 def boundary(pred: Tensor, target: Tensor, theta0: int = 3, theta: int = 5) -> Tensor:

@@ -126,6 +126,11 @@ def one_channel(radius: float, sharpness: float = 2.0) -> Callable[[Tensor], tup
     return lambda t: (sharpness * disc(radius, t), (disc(radius) > 0).double())
 
 
+def growing(radius: float, sharpness: float = 2.0) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A predicted disc of radius t at the place of the true one."""
+    return lambda t: (sharpness * (disc(0.0) + t), (disc(radius) > 0).double())
+
+
 def two_channels(radius: float, sharpness: float = 2.0) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Background and object, with class indices as target."""
 

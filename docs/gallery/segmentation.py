@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gallery.inputs import mined, mined_binary, one_channel, two_channels
+from gallery.inputs import growing, mined, mined_binary, one_channel, two_channels
 from gallery.plot import Curve, Plot
 
 PIXELS = "shift of the predicted disc, in pixels"
@@ -72,6 +72,53 @@ PLOTS: dict[str, Plot] = {
         tuple(Curve(f"alpha={alpha:g}", two_channels(5), {"alpha": alpha}) for alpha in (1.0, 1.5, 2.0)),
         "A disc of radius 5 moves over the true one. Errors are weighted by their distance to the contours, to the "
         "power `alpha`. No gradient passes through the distances, so it is not the slope of the curve on the left.",
+        gradient="the shift",
+    ),
+    "TverskyLoss": Plot(
+        "radius of the predicted disc, in pixels",
+        (2, 16),
+        tuple(
+            Curve(f"alpha={alpha}, beta={beta}", growing(8), {"alpha": alpha, "beta": beta})
+            for alpha, beta in ((0.5, 0.5), (0.3, 0.7), (0.7, 0.3))
+        ),
+        "A predicted disc grows; the true one has radius 8. With `beta` larger, too small costs more than too large.",
+        gradient="the radius",
+    ),
+    "FocalTverskyLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(Curve(f"gamma={gamma}", one_channel(5), {"gamma": gamma}) for gamma in (0.75, 1.0, 1.5)),
+        "A disc of radius 5 moves over the true one. The smaller `gamma`, the steeper near the right place.",
+        gradient="the shift",
+    ),
+    "JaccardLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (Curve("radius 8", one_channel(8)), Curve("radius 3", one_channel(3))),
+        f"{DISCS} Intersection over union is lower than Dice, and steeper near the right place.",
+        gradient="the shift",
+    ),
+    "MCCLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (Curve("radius 8", one_channel(8)), Curve("radius 3", one_channel(3))),
+        f"{DISCS} Above 1 where prediction and truth exclude each other more than by chance.",
+        gradient="the shift",
+    ),
+    "DiceCELoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(Curve(f"ce_weight={weight}", two_channels(4, 1.0), {"ce_weight": weight}) for weight in (0.0, 0.5, 1.0)),
+        "A disc of radius 4 moves over the true one. Dice alone is flat once the discs are apart; cross-entropy is "
+        "not.",
+        gradient="the shift",
+    ),
+    "DiceFocalLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        tuple(Curve(f"gamma={gamma}", two_channels(4, 0.2), {"gamma": gamma}) for gamma in (0.0, 1.0, 3.0)),
+        "A disc of radius 4 moves over the true one. The larger `gamma`, the less do pixels count that are nearly "
+        "right; 0 is cross-entropy.",
         gradient="the shift",
     ),
     "OHEMCrossEntropyLoss": Plot(

@@ -36,6 +36,24 @@ _MMSEG = Peer(
 _FIRST_POWER = "probabilities not squared"
 
 
+def _monai_overlap(name: str, **options: object) -> Function:
+    loss = load(f"monai.losses:{name}")(to_onehot_y=True, softmax=True, **options)
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
+def _smp_overlap(name: str, **options: object) -> Function:
+    return load(f"segmentation_models_pytorch.losses:{name}")("multiclass", **options)  # type: ignore[no-any-return]
+
+
+def _smp_mcc() -> Function:
+    loss = load("segmentation_models_pytorch.losses:MCCLoss")()
+    return lambda x, y: loss(x.sigmoid(), y)
+
+
+def _monai_binary_mcc() -> Function:
+    return load("monai.losses:MCCLoss")(sigmoid=True)  # type: ignore[no-any-return]
+
+
 def _monai_gdl() -> Function:
     # its weights are 1/A² as they are, about 1e-8, beside which its constants would be everything
     loss = load("monai.losses:GeneralizedDiceLoss")(to_onehot_y=True, softmax=True, smooth_nr=0.0, smooth_dr=0.0)
@@ -132,6 +150,90 @@ CASES = [
             "smp": Peer(_smp_binary, variant=f"{_FIRST_POWER}, sums over the batch"),
             "textbook": Peer(lambda: textbook.binary_dice),
         },
+    ),
+    case(
+        "tversky_4x19x256",
+        config={"type": "TverskyLoss", "alpha": 0.3, "beta": 0.7, "smooth": 1e-5},
+        inputs=_PIXELS,
+        peers={
+            "monai": Peer(partial(_monai_overlap, "TverskyLoss", alpha=0.3, beta=0.7)),
+            "kornia": Peer(lambda: partial(load("kornia.losses:tversky_loss"), alpha=0.3, beta=0.7, eps=1e-5)),
+        },
+    ),
+    case(
+        "tversky_batch_4x19x256",
+        config={"type": "TverskyLoss", "alpha": 0.3, "beta": 0.7, "smooth": 0.0, "per_image": False},
+        inputs=_PIXELS,
+        peers={"smp": Peer(partial(_smp_overlap, "TverskyLoss", alpha=0.3, beta=0.7))},
+    ),
+    case(
+        "focal_tversky_4x19x256",
+        config={"type": "FocalTverskyLoss", "per_image": False, "smooth": 0.0},
+        inputs=_PIXELS,
+        peers={
+            "textbook": Peer(lambda: textbook.focal_tversky),
+            "smp": Peer(
+                partial(_smp_overlap, "TverskyLoss", alpha=0.3, beta=0.7, gamma=0.75),
+                variant="the mean over the classes is raised to gamma",
+            ),
+        },
+    ),
+    case(
+        "jaccard_4x19x256",
+        config={"type": "JaccardLoss", "smooth": 1e-5},
+        inputs=_PIXELS,
+        peers={"monai": Peer(partial(_monai_dice, jaccard=True, smooth_nr=2e-5, smooth_dr=2e-5))},
+    ),
+    case(
+        "jaccard_batch_4x19x256",
+        config={"type": "JaccardLoss", "smooth": 0.0, "per_image": False},
+        inputs=_PIXELS,
+        peers={"smp": Peer(partial(_smp_overlap, "JaccardLoss"))},
+    ),
+    case(
+        "mcc_4x19x256",
+        config={"type": "MCCLoss", "classes": "all"},
+        inputs=_PIXELS,
+        peers={"monai": Peer(partial(_monai_overlap, "MCCLoss"))},
+    ),
+    case(
+        "mcc_binary_8x512",
+        config={"type": "MCCLoss", "per_image": False},
+        inputs=inputs.masks(8, 512),
+        peers={
+            "smp": Peer(_smp_mcc),
+            "monai": Peer(_monai_binary_mcc, variant="per image"),
+        },
+    ),
+    case(
+        "dice_ce_4x19x256",
+        config={"type": "DiceCELoss", "naive_dice": True, "smooth": 1e-5},
+        inputs=_PIXELS,
+        peers={
+            "monai": Peer(partial(_monai_overlap, "DiceCELoss")),
+            "textbook": Peer(lambda: textbook.dice_and(F.cross_entropy)),
+        },
+    ),
+    case(
+        "dice_ce_binary_8x512",
+        config={"type": "DiceCELoss", "naive_dice": True, "smooth": 1e-5},
+        inputs=inputs.masks(8, 512),
+        peers={"monai": Peer(lambda: load("monai.losses:DiceCELoss")(sigmoid=True))},
+    ),
+    case(
+        "dice_focal_4x19x256",
+        config={"type": "DiceFocalLoss", "naive_dice": True, "smooth": 1e-5},
+        inputs=_PIXELS,
+        peers={
+            "textbook": Peer(lambda: textbook.dice_and(textbook.softmax_focal)),
+            "monai": Peer(partial(_monai_overlap, "DiceFocalLoss"), variant="a sigmoid per class in the focal term"),
+        },
+    ),
+    case(
+        "dice_focal_binary_8x512",
+        config={"type": "DiceFocalLoss", "naive_dice": True, "smooth": 1e-5},
+        inputs=inputs.masks(8, 512),
+        peers={"monai": Peer(lambda: load("monai.losses:DiceFocalLoss")(sigmoid=True))},
     ),
     case(
         "lovasz_2x19x256_present8",

@@ -29,6 +29,14 @@ def _kornia_dice(option: str | None) -> Function:
     return partial(load("kornia.losses:dice_loss"), average="macro", ignore_index=IGNORED)
 
 
+def _kornia_tversky(option: str | None) -> Function:
+    return partial(load("kornia.losses:tversky_loss"), alpha=0.3, beta=0.7, ignore_index=IGNORED)
+
+
+def _dice_and_cross_entropy(x: exact.Array, target: exact.Array, *, smooth: float) -> float:
+    return exact.dice(x, target, squared=False, smooth=smooth) + exact.cross_entropy(x, target)
+
+
 def _mmseg_lovasz(option: str | None) -> Function:
     return partial(load("mmseg.models.losses.lovasz_loss:LovaszLoss")(reduction="none"), ignore_index=IGNORED)
 
@@ -52,6 +60,7 @@ ABSENT = Edge("classes absent", changed(SMALL, target=lambda given: given.target
 LABELS = (*label_edges(SMALL, LARGE), ABSENT)
 MASKS, FLAT_MASKS = mask_edges(SMALL_MASK, LARGE_MASK), mask_edges(SMALL_MASK, LARGE_MASK, flat=True)
 FIRST_POWER = partial(exact.dice, squared=False, smooth=0.0)
+TVERSKY = partial(exact.tversky, alpha=0.3, beta=0.7)
 
 SUBJECTS = [
     Subject(
@@ -95,6 +104,57 @@ SUBJECTS = [
             "monai": having(
                 "", _monai("GeneralizedDiceLoss"), partial(exact.generalized_dice, smooth=1e-5, scaled=False)
             ),
+        },
+    ),
+    Subject(
+        "Tversky",
+        "Regions",
+        SMALL,
+        LABELS,
+        {
+            "losses": ours("TverskyLoss", partial(TVERSKY, smooth=1.0), alpha=0.3, beta=0.7),
+            "monai": having("ignore", _monai("TverskyLoss", alpha=0.3, beta=0.7), partial(TVERSKY, smooth=1e-5)),
+            "smp": ignoring(
+                f"{SMP}:TverskyLoss",
+                partial(TVERSKY, batch=True, absent="free"),
+                mode="multiclass",
+                alpha=0.3,
+                beta=0.7,
+            ),
+            "kornia": having("ignore", _kornia_tversky, partial(TVERSKY, absent="skipped")),
+        },
+    ),
+    Subject(
+        "Jaccard",
+        "Regions",
+        SMALL,
+        LABELS,
+        {
+            "losses": ours("JaccardLoss", partial(exact.tversky, smooth=1.0)),
+            "monai": having("ignore", _monai("DiceLoss", jaccard=True), partial(exact.tversky, smooth=5e-6)),
+            "smp": always(
+                lambda: load(f"{SMP}:JaccardLoss")("multiclass"), partial(exact.tversky, batch=True, absent="free")
+            ),
+        },
+    ),
+    Subject(
+        "Matthews correlation",
+        "Regions",
+        SMALL,
+        LABELS,
+        {
+            "losses": ours("MCCLoss", exact.matthews, classes="all"),
+            "monai": having("", _monai("MCCLoss"), exact.matthews),
+        },
+    ),
+    Subject(
+        "Dice + cross-entropy",
+        "Regions",
+        SMALL,
+        LABELS,
+        {
+            "losses": ours("DiceCELoss", partial(_dice_and_cross_entropy, smooth=1.0), naive_dice=True),
+            "monai": having("", _monai("DiceCELoss"), partial(_dice_and_cross_entropy, smooth=1e-5)),
         },
     ),
     Subject(

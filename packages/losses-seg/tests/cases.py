@@ -285,8 +285,83 @@ def _ohem_binary(kind, id="", **options):
     return _case("OHEMBinaryLoss", oracles.ohem_binary, kind, id, **options)
 
 
+def _overlap(loss, oracle, peak=2.5):
+    """A maker of cases of a loss of regions, and those that any of them has."""
+
+    def case(kind, id="", **options):
+        return _case(loss, oracle, {**kind, "peak": peak}, id, **options)
+
+    few = case(FEW, "present in batch", classes="present", per_image=False, include_background=False, **BATCH)
+    ids = case(INDEX, "ids and weight", classes=[0, 3], class_weight=WEIGHTS)
+    return case, [case(INDEX), few, ids, case(SOFT, "soft"), case(BINARY, "one channel")]
+
+
+def sent_totals(inputs, sizes):
+    """Two denominators, then a numerator; forward only."""
+    return [16, 16], []
+
+
+def sent_compound(inputs, sizes):
+    """Three sums of Dice, a count and the sum of the other loss of each class, there and back; then nothing."""
+    return [40 * inputs.pred.shape[1]], [40 * inputs.pred.shape[1]]
+
+
+COMPOUND = {"avg_factor": False, "why": "two terms with a normalizer each", "sent": sent_totals, "peak": 2.5}
+COMPOUND_BATCH = {**COMPOUND, "weight": False, "sent": sent_compound}
+
+
+def _dice_ce(kind, id="", **options):
+    return _case("DiceCELoss", oracles.dice_ce, {**kind, **COMPOUND}, id, **options)
+
+
+def _dice_focal(kind, id="", **options):
+    return _case("DiceFocalLoss", oracles.dice_focal, {**kind, **COMPOUND}, id, **options)
+
+
 OTHER = {"ignore": ignore_pixels(-100), "ignore_all": ignore_all(-100), "edges": {}}
 CLASS_2 = {"ignore": ignore_pixels(2), "ignore_all": ignore_all(2), "edges": {}}
+
+_tversky, TVERSKY = _overlap("TverskyLoss", oracles.tversky)
+_focal_tversky, FOCAL_TVERSKY = _overlap("FocalTverskyLoss", oracles.focal_tversky)
+_jaccard, JACCARD = _overlap("JaccardLoss", oracles.jaccard)
+_mcc, MCC = _overlap("MCCLoss", oracles.mcc, peak=3.0)  # images of 20 pixels, beside whose counts they are small
+OVERLAPS = [
+    *TVERSKY,
+    _tversky(INDEX, "weights", alpha=0.2, beta=1.5),
+    _tversky(INDEX, "no smooth", alpha=0.0, smooth=0.0),
+    _tversky({**INDEX, **OTHER}, "ignore -100", ignore_index=-100, class_weight=torch.tensor(WEIGHTS)),
+    _tversky({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _tversky(CHANNEL, "uint8"),
+    _tversky(VOLUME, "3-D"),
+    _tversky(ONE_HOT, "one-hot"),
+    _tversky(MULTI, "multi-label", activation="sigmoid"),
+    _tversky(GIVEN, "probabilities", activation="none"),
+    *FOCAL_TVERSKY,
+    _focal_tversky(INDEX, "square", gamma=2.0),
+    _focal_tversky(VOLUME, "no smooth", gamma=1.3, smooth=0.0),
+    *JACCARD,
+    _jaccard(INDEX, "no smooth", smooth=0.0),
+    *MCC,
+    _mcc(FEW, "all", classes="all"),
+    _mcc(MULTI, "multi-label", activation="sigmoid", include_background=False),
+    _mcc(BINARY_FLOAT, "float batch", per_image=False, **BATCH),
+    _dice_ce(INDEX),
+    _dice_ce(FEW, "batch", per_image=False, classes="present", ce_weight=0.5, **COMPOUND_BATCH),
+    _dice_ce(INDEX, "smoothing and weight", label_smoothing=0.2, class_weight=WEIGHTS, include_background=False),
+    _dice_ce({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2, exponent=1.5),
+    _dice_ce(CHANNEL, "uint8", label_smoothing=0.1, naive_dice=True),
+    _dice_ce(VOLUME, "3-D"),
+    _dice_ce(ONE_HOT, "one-hot", class_weight=WEIGHTS),
+    _dice_ce(SOFT, "soft", naive_dice=True, label_smoothing=0.1),
+    _dice_ce(BINARY, "one channel"),
+    _dice_ce(BINARY_FLOAT, "one channel float", naive_dice=True, dice_weight=2.0),
+    _dice_focal(INDEX),
+    _dice_focal(FEW, "batch", per_image=False, focal_weight=0.5, **COMPOUND_BATCH),
+    _dice_focal(INDEX, "half", gamma=0.5, alpha=0.25, class_weight=WEIGHTS),
+    _dice_focal(SOFT, "soft", gamma=1.5, peak=3.0),  # images of 20 pixels, as above
+    _dice_focal(BINARY, "one channel"),
+    _dice_focal(BINARY_FLOAT, "one channel float", gamma=1.5, alpha=0.25),
+]
 
 CASES = [
     _dice(INDEX),
@@ -371,4 +446,5 @@ CASES = [
     _ohem_binary(PLAIN, "no channel", thresh=0.4, min_kept=6),
     _ohem_binary(MULTI, "multi-label", thresh=None, min_kept=0.2),
     _ohem_binary(BINARY_FLOAT, "float", thresh=0.6, min_kept=3),
+    *OVERLAPS,
 ]

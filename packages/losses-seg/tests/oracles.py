@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, maximum_filter
@@ -325,3 +326,144 @@ def ohem_binary(
     loss = np.where(valid, np.logaddexp(0, x) - x * np.where(valid, t, 0), 0)
     keep = hard(loss, valid, thresh, min_kept)
     return np.where(keep, loss, 0), keep
+
+
+def per_region(
+    measure: Callable[[Array, Array, bool], float],
+    pred: Array,
+    target: Array,
+    *,
+    ignore_index: int = 255,
+    class_weight: list[float] | None = None,
+    per_image: bool = True,
+    classes: str | list[int] = "all",
+    include_background: bool = True,
+    activation: str = "auto",
+) -> Reference:
+    """``measure(p, g, soft)`` of the counted pixels of each image (or of the batch) and class, times its weight."""
+    p, g, counted = read(pred, target, ignore_index, activation)
+    n, c = p.shape[:2]
+    weight = np.ones(c) if class_weight is None else np.asarray(class_weight, float)
+    groups = [[i] for i in range(n)] if per_image else [list(range(n))]
+    value, normalizer = np.zeros((len(groups), c)), np.zeros((len(groups), c))
+    for row, images in enumerate(groups):
+        for k in wanted(c, classes, ignore_index, include_background):
+            pk = np.concatenate([p[i, k][counted[i, k]] for i in images] or [np.zeros(0)])
+            gk = np.concatenate([g[i, k][counted[i, k]] for i in images] or [np.zeros(0)])
+            if pk.size and (classes != "present" or gk.sum()):
+                normalizer[row, k] = weight[k]
+                value[row, k] = weight[k] * measure(pk, gk, target.dtype.kind == "f")
+    return (value, normalizer) if per_image else (value[0], normalizer[0])
+
+
+def tversky_index(p: Array, g: Array, soft: bool, alpha: float, beta: float, smooth: float) -> float:
+    tp = (p.sum() + g.sum() - np.abs(p - g).sum()) / 2 if soft else (p * g).sum()
+    fp, fn = p.sum() - tp, g.sum() - tp
+    below = tp + alpha * fp + beta * fn + smooth
+    return float((tp + smooth) / below) if below else 1.0
+
+
+def tversky(
+    pred: Array, target: Array, *, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0, **options: object
+) -> Reference:
+    return per_region(lambda *pg: 1 - tversky_index(*pg, alpha, beta, smooth), pred, target, **options)
+
+
+def focal_tversky(
+    pred: Array,
+    target: Array,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 0.75,
+    smooth: float = 1.0,
+    **options: object,
+) -> Reference:
+    return per_region(lambda *pg: (1 - tversky_index(*pg, alpha, beta, smooth)) ** gamma, pred, target, **options)
+
+
+def jaccard(pred: Array, target: Array, *, smooth: float = 1.0, **options: object) -> Reference:
+    """Soft labels by the L1 form: the union is (P + G + |p - g|) / 2."""
+
+    def measure(p: Array, g: Array, soft: bool) -> float:
+        both = (p.sum() + g.sum() - np.abs(p - g).sum()) / 2 if soft else (p * g).sum()
+        union = (p.sum() + g.sum() + np.abs(p - g).sum()) / 2 if soft else (p + g - p * g).sum()
+        return float(1 - (both + smooth) / (union + smooth)) if union + smooth else 0.0
+
+    return per_region(measure, pred, target, **options)
+
+
+def mcc(pred: Array, target: Array, *, classes: str | list[int] = "present", **options: object) -> Reference:
+    """From the four counts, as scikit-learn: 0/0 is 0, or here 1 where nothing is wrong."""
+
+    def measure(p: Array, g: Array, soft: bool) -> float:
+        tp, tn, fp, fn = (p * g).sum(), ((1 - p) * (1 - g)).sum(), (p * (1 - g)).sum(), ((1 - p) * g).sum()
+        below = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        if below == 0:
+            return 0.0 if fp == fn == 0 else 1.0
+        return float(1 - (tp * tn - fp * fn) / below)
+
+    return per_region(measure, pred, target, classes=classes, **options)
+
+
+def pixel_terms(
+    pred: Array,
+    target: Array,
+    ignore_index: int,
+    class_weight: list[float] | None,
+    smoothing: float,
+    gamma: float,
+    alpha: float | None,
+) -> tuple[float, float]:
+    """Sum and normalizer of the (focal) cross-entropy over the pixels that count."""
+    n, c = pred.shape[:2]
+    p, g, counted = read(pred, target, ignore_index, "auto")
+    x = pred.reshape(n, c, -1)
+    if c == 1:
+        p, g, x = p[counted], g[counted], x[counted]
+        q, balance = g * (1 - p) + (1 - g) * p, 1 if alpha is None else alpha * g + (1 - alpha) * (1 - g)
+        each = balance * q**gamma * (np.logaddexp(0, x) - g * x)
+        return float(each.sum()), float(counted.sum())
+    weight = np.ones(c) if class_weight is None else np.asarray(class_weight, float)
+    total, normalizer = 0.0, 0.0
+    for i in range(n):
+        for pixel in np.flatnonzero(counted[i].all(0)):
+            z = x[i, :, pixel]
+            minus_log = np.log(np.exp(z - z.max()).sum()) + z.max() - z
+            truth = (1 - smoothing) * g[i, :, pixel] + smoothing / c
+            factor = (1 if alpha is None else alpha) * (1 - np.exp(-minus_log)) ** gamma
+            total += (weight * truth * factor * minus_log).sum()
+            normalizer += 1 if target.size == pred.size else weight @ g[i, :, pixel]
+    return total, normalizer
+
+
+def compound(
+    pred: Array,
+    target: Array,
+    *,
+    dice_weight: float = 1.0,
+    pixel_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    ignore_index: int = 255,
+    class_weight: list[float] | None = None,
+    **options: object,
+) -> Reference:
+    """The sum of both terms; and as normalizer what divides it to the sum of both means."""
+    value, normalizer = dice(pred, target, ignore_index=ignore_index, class_weight=class_weight, **options)
+    parts = [(value.sum(), normalizer.sum())]
+    parts.append(pixel_terms(pred, target, ignore_index, class_weight, label_smoothing, gamma, alpha))
+    total = sum(w * part for w, (part, _) in zip((dice_weight, pixel_weight), parts, strict=True))
+    mean = sum(w * part / (n if n > 0 else 1) for w, (part, n) in zip((dice_weight, pixel_weight), parts, strict=True))
+    return np.asarray(total), np.asarray(total / mean if mean else 0)
+
+
+def dice_ce(pred: Array, target: Array, *, ce_weight: float = 1.0, **options: object) -> Reference:
+    return compound(pred, target, pixel_weight=ce_weight, **options)
+
+
+def dice_focal(
+    pred: Array, target: Array, *, focal_weight: float = 1.0, gamma: float = 2.0, **options: object
+) -> Reference:
+    return compound(pred, target, pixel_weight=focal_weight, gamma=gamma, **options)

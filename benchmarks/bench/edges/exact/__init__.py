@@ -27,7 +27,7 @@ from bench.edges.exact.places import (
     sigmoid_focal,
     softmax_focal,
 )
-from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge
+from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge, matthews, tversky
 from bench.edges.exact.teachers import (
     angles,
     attention,
@@ -69,12 +69,14 @@ __all__ = [
     "lovasz",
     "lovasz_hinge",
     "matchability_aware",
+    "matthews",
     "quality_focal",
     "rotated",
     "sigmoid_focal",
     "smooth_l1",
     "softmax_focal",
     "squared",
+    "tversky",
     "unknown",
     "varifocal",
     "wasserstein",

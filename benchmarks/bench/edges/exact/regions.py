@@ -56,6 +56,53 @@ def dice(
     return float((value * present if absent == "free" else value).mean())
 
 
+def tversky(
+    x: Array,
+    target: Target,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    smooth: float = 0.0,
+    batch: bool = False,
+    absent: str = "counted",
+) -> float:
+    """Jaccard by default; ``batch`` and ``absent`` as of `dice`."""
+    if not len(x):
+        return 0.0
+    p, g = regions(x, target)
+    nothing = (target == IGNORED).reshape(len(x), -1).all(1)
+    p, g = p[~nothing], g[~nothing]
+    if not p.size:
+        return 0.0
+    if batch:
+        p, g = (np.moveaxis(a, 0, 1).reshape(1, a.shape[1], -1) for a in (p, g))
+    right = (p * g).sum(2)
+    above, below = right + smooth, right + alpha * (p.sum(2) - right) + beta * (g.sum(2) - right) + smooth
+    value = 1 - np.divide(above, below, out=np.ones_like(above), where=below > 0)
+    present = g.sum(2) > 0
+    if absent == "skipped":
+        return mean(np.array([row[there].mean() for row, there in zip(value, present, strict=True) if there.any()]))
+    return float((value * present if absent == "free" else value).mean())
+
+
+def matthews(x: Array, target: Target, *, absent: str = "counted") -> float:
+    """1 minus the correlation; where there is none 0 if nothing is wrong, else 1."""
+    if not len(x):
+        return 0.0
+    p, g = regions(x, target)
+    counted = (target != IGNORED).reshape(len(x), -1)
+    values = []
+    for image, there in enumerate(counted):
+        for probability, truth in zip(p[image][:, there], g[image][:, there], strict=True):
+            if not there.any() or (absent == "skipped" and not truth.any()):
+                continue
+            a, b = probability.mean(), truth.mean()
+            root = math.sqrt(a * (1 - a) * b * (1 - b))
+            wrong = 0.0 if (probability == truth).all() else 1.0
+            values.append(1 - ((probability * truth).mean() - a * b) / root if root else wrong)
+    return mean(np.array(values))
+
+
 def generalized_dice(x: Array, target: Target, *, smooth: float = 1.0, scaled: bool = True) -> float:
     """Weights 1/A², those of absent classes as the heaviest one; ``scaled``: the heaviest weight is 1."""
     p, g = regions(x, target)

@@ -22,8 +22,6 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "complete_box_iou_loss": "CIoULoss",
     "CosineEmbeddingLoss": "FeatureCosineLoss",
     "DFLLoss": "DistributionFocalLoss",
-    "DiceCELoss": "DiceLoss and CrossEntropyLoss",
-    "DiceFocalLoss": "DiceLoss and FocalLoss",
     "distance_box_iou_loss": "DIoULoss",
     "DistanceWiseRKD": "RKDDistanceLoss",
     "generalized_box_iou_loss": "GIoULoss",
@@ -32,7 +30,6 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "HausdorffLoss": "HDLoss",
     "HuasdorffDisstanceLoss": "HDLoss",
     "HuberLoss": "SmoothL1Loss",
-    "JaccardLoss": "LovaszLoss",
     "JsdCrossEntropy": "JSDCrossEntropyLoss",
     "KLDivergence": "KnowledgeDistillationLoss",
     "KLDivLoss": "KnowledgeDistillationLoss",
@@ -52,22 +49,16 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "sigmoid_focal_loss": "BinaryFocalLoss",
     "SoftBCEWithLogitsLoss": "BinaryCrossEntropyLoss",
     "SoftTargetCrossEntropy": "SoftCrossEntropyLoss",
-    "TverskyLoss": "DiceLoss",
 }
 """Name → what it is here."""
 
-_SUM = "A list of losses is their weighted sum."
 NOTES: dict[str, str] = {
     "BCELoss": "For probabilities give it with_logits=False.",
     "CosineEmbeddingLoss": "It compares features of a student and a teacher.",
-    "DiceCELoss": _SUM,
-    "DiceFocalLoss": _SUM,
     "HuberLoss": "Huber's loss is delta times SmoothL1Loss(beta=delta).",
-    "JaccardLoss": "It is the surrogate of the Jaccard index that is exact for hard masks.",
     "KLDivLoss": "It takes logits of both, not log-probabilities.",
     "MaskedDiceLoss": "It has ignore_index.",
     "NLLLoss": "It takes log-probabilities as well.",
-    "TverskyLoss": "It is Tversky's with alpha = beta = 0.5.",
 }
 """Name → what differs."""
 

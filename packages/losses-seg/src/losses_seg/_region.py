@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -57,12 +58,24 @@ def region_sums(
     p = probabilities(pred, ignored, activation)
     g = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target
     g = masked(g.to(p.dtype), ignored)
+    terms = overlap_terms(p, g, ignored, exponent, intersection)
+    if complement:
+        terms += overlap_terms(masked(1 - p, ignored), masked(1 - g, ignored), ignored, exponent, intersection)
+    return sum_pixels(terms)
+
+
+def overlap_terms(
+    p: Tensor, g: Tensor, ignored: Tensor | None, exponent: float, intersection: Intersection
+) -> list[Tensor]:
+    """What is summed: p g or their minimum, p^e, g^e, and 1; p and g are 0 where ignored."""
     valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
-    sums: list[Tensor] = []
-    for a, b in ((p, g), (masked(1 - p, ignored), masked(1 - g, ignored)))[: 2 if complement else 1]:
-        both = a * b if intersection == "product" else torch.minimum(a, b)
-        sums += [both, power(a, exponent), power(b, exponent), valid.expand_as(p)]
-    return torch.stack([x.flatten(2).sum(2) for x in sums], 1)
+    both = p * g if intersection == "product" else torch.minimum(p, g)
+    return [both, power(p, exponent), power(g, exponent), valid.expand_as(p)]
+
+
+def sum_pixels(terms: list[Tensor]) -> Tensor:
+    """Sum K terms (N,C,*S) over the pixels, (N,K,C)."""
+    return torch.stack([term.flatten(2).sum(2) for term in terms], 1)
 
 
 class Region(NamedTuple):
@@ -110,8 +123,24 @@ def region(
         sums = torch.cat([sums[:, 4:], sums[:, :4]], 2)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
-    both, p, g, pixels = sums.unbind(-2)
+    return as_region(sums.unbind(-2), target)
+
+
+def as_region(sums: Sequence[Tensor], target: Tensor) -> Region:
+    """Name the four sums; those of a target that is not floating have no gradient."""
+    both, p, g, pixels = sums
     return Region(both, p, g if target.is_floating_point() else g.detach(), pixels.detach())
+
+
+def dice_intersection(exponent: float) -> Intersection:
+    """For soft targets and e = 1 the minimum, so that the loss of a perfect prediction is 0."""
+    return "minimum" if exponent == 1 else "product"
+
+
+def dice_distance(sums: Region, smooth: float) -> Tensor:
+    """1 - (2I + s) / (P + G + s)."""
+    total = sums.pred + sums.target
+    return total.sub(sums.intersection, alpha=2) / positive(total, smooth)
 
 
 def positive(total: Tensor, smooth: float) -> Tensor:

@@ -54,7 +54,7 @@ class RegionSums:
         if is_labels(p, target) and not cls.encode:
             index = masked(target.unsqueeze(1), ignored)
             valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
-            both, area = _sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
+            both, area = sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
             pixels = area.sum(1, keepdim=True).expand_as(area)
             return torch.stack([both, power(p, exponent).sum(2), area, pixels], 1)
         pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
@@ -90,7 +90,7 @@ class RegionSums:
         else:
             minimum = intersection == "minimum" and target.is_floating_point()
             parts = [
-                _dense_grad(q, g, of.unsqueeze(3), exponent, minimum)
+                dense_grad(q, g, of.unsqueeze(3), exponent, minimum)
                 for (q, g), of in zip(_pairs(p, target, None, complement), grads.split(4, 1), strict=True)
             ]
             grad = parts[0].sub_(parts[1]) if complement else parts[0]
@@ -112,11 +112,16 @@ class TracedRegionSums(RegionSums):
 
 def _pairs(p: Tensor, target: Tensor, ignored: Tensor | None, complement: bool) -> list[tuple[Tensor, Tensor]]:
     """p and the target as numbers of its shape, 0 where ignored; then their complements."""
-    g = masked((class_mask(target, p.shape[1]) if is_labels(p, target) else target).to(p.dtype), ignored)
+    g = dense_target(p, target, ignored)
     return [(p, g), (masked(1 - p, ignored), masked(1 - g, ignored))] if complement else [(p, g)]
 
 
-def _dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: bool) -> Tensor:
+def dense_target(p: Tensor, target: Tensor, ignored: Tensor | None) -> Tensor:
+    """The target as numbers of the shape and dtype of p, 0 where ignored."""
+    return masked((class_mask(target, p.shape[1]) if is_labels(p, target) else target).to(p.dtype), ignored)
+
+
+def dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: bool) -> Tensor:
     """The derivative of the sums with respect to p times ``grads`` (n,4,C,1), in memory of its own."""
     if minimum:
         g = (g - p).sign_().add_(1).mul_(0.5)  # whether p < g, and 1/2 where p = g
@@ -126,7 +131,7 @@ def _dense_grad(p: Tensor, g: Tensor, grads: Tensor, exponent: float, minimum: b
     return grad.addcmul_(power(p, exponent - 1), grads[:, 1] * exponent)
 
 
-def _sum_by_label(values: Tensor, index: Tensor, classes: int) -> Tensor:
+def sum_by_label(values: Tensor, index: Tensor, classes: int) -> Tensor:
     """Sum values (n,K,s) by the class of the pixel, index (n,1,s), to (n,K,C).
 
     In many sums of some hundred pixels that are added up at the end: one sum of millions would lose precision in

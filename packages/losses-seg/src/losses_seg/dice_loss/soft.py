@@ -10,7 +10,7 @@ from torch import Tensor
 from losses_core import LossOptions, Unreduced, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_seg._region import Region, loss_per_class, positive, prepare_region, region
+from losses_seg._region import dice_distance, dice_intersection, loss_per_class, prepare_region, region
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, Classes, check_classes, one_channel
 
@@ -55,12 +55,12 @@ def dice_loss(
         ignore_index=ignore_index,
         activation=activation,
         exponent=exponent,
-        intersection=_intersection(exponent),
+        intersection=dice_intersection(exponent),
         per_image=per_image,
         group=group,
     )
     return loss_per_class(
-        _dice(sums, smooth),
+        dice_distance(sums, smooth),
         sums,
         classes=classes,
         ignore_index=ignore_index,
@@ -116,17 +116,6 @@ def binary_dice_loss(
     )
     normalizer = None if result.normalizer is None else result.normalizer.squeeze(-1)
     return result._replace(value=result.value.squeeze(-1), normalizer=normalizer)
-
-
-def _intersection(exponent: float) -> Literal["product", "minimum"]:
-    """For soft targets and e = 1 the minimum, so that the loss of a perfect prediction is 0."""
-    return "minimum" if exponent == 1 else "product"
-
-
-def _dice(sums: Region, smooth: float) -> Tensor:
-    total = sums.pred + sums.target
-    numerator = total.sub(sums.intersection, alpha=2)  # of 1 - (2I + s) / (total + s)
-    return numerator / positive(total, smooth)
 
 
 class DiceLoss(BatchReducedLoss):
