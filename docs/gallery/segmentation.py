@@ -74,6 +74,18 @@ PLOTS: dict[str, Plot] = {
         "power `alpha`. No gradient passes through the distances, so it is not the slope of the curve on the left.",
         gradient="the shift",
     ),
+    "SurfaceLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (
+            Curve("radius 8", two_channels(8)),
+            Curve("radius 8, include_background=False", two_channels(8), {"include_background": False}),
+            Curve("radius 3", two_channels(3)),
+        ),
+        f"{DISCS} The distance to the true contour, averaged over what is predicted: negative where the disc is right, "
+        "and with a gradient at every distance.",
+        gradient="the shift",
+    ),
     "OHEMCrossEntropyLoss": Plot(
         "probability of the true class",
         (-5, 5),

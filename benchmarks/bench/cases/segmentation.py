@@ -63,6 +63,11 @@ def _monai_hausdorff() -> Function:
     return lambda x, y: loss(x, y.unsqueeze(1))
 
 
+def _monai_surface() -> Function:
+    loss = load("monai.losses:BoundaryLoss")(to_onehot_y=True, softmax=True)
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
 def _kornia_hausdorff() -> Function:
     loss = load("kornia.losses:HausdorffERLoss")()
     return lambda x, y: loss(x.softmax(1), y.unsqueeze(1))
@@ -177,6 +182,12 @@ CASES = [
         inputs=inputs.blobs(2, 4, 256),
         peers={"textbook": Peer(lambda: textbook.boundary)},
         budget=4,
+    ),
+    case(
+        "surface_2x4x256",
+        config={"type": "SurfaceLoss"},
+        inputs=inputs.blobs(2, 4, 256),
+        peers={"monai": Peer(_monai_surface)},
     ),
     case(
         "ohem_ce_4x19x256_k100k",

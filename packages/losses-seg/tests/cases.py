@@ -6,7 +6,7 @@ import torch
 
 from losses_testkit import Case, Inputs
 
-from . import oracles
+from . import oracles, shape_oracles
 
 C, S = 4, (4, 5)
 LARGE = 10
@@ -83,6 +83,12 @@ def rows(generator, n):
     return Inputs(pred, torch.randint(0, C, (n,), generator=generator))
 
 
+def with_distance(generator, n):
+    """Labels, and distances that are known already."""
+    inputs = few(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"target_dist": _logits(generator, n)})
+
+
 def flat(values):
     """Probabilities instead of logits."""
 
@@ -101,7 +107,7 @@ def ignore_pixels(value=255):
         pixels = target.view(target.shape[0], -1)
         pixels[0, :7] = pixels[1:, ::4] = value
         hidden = (target == value).reshape(inputs.pred.shape[0], 1, *inputs.pred.shape[2:])
-        return Inputs(inputs.pred, target), hidden.expand(inputs.pred.shape)
+        return Inputs(inputs.pred, target, inputs.call), hidden.expand(inputs.pred.shape)
 
     return ignore
 
@@ -133,7 +139,7 @@ def ignore_rows(inputs):
 
 
 def ignore_all(value=255):
-    return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value))
+    return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value), inputs.call)
 
 
 def _at(pred, target):
@@ -178,6 +184,7 @@ BINARY = {**INDEX, "make": binary, "edges": BINARY_EDGES}
 BINARY_FLOAT = {**BINARY, "make": binary_float, "saved": 2.0}
 PLAIN = {**BINARY, "make": plain, "ignore": ignore_plain}
 GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": None}
+GIVEN_DISTANCE = {**INDEX, "make": with_distance, "edges": {}, "saved": 2.0}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
 
 
@@ -273,6 +280,11 @@ def _hausdorff(kind, id="", **options):
     return _case("HDLoss", oracles.hausdorff, kind, id, **options)
 
 
+def _surface(kind, id="", **options):
+    saved = kind["saved"] and kind["saved"] + 0.25
+    return _case("SurfaceLoss", shape_oracles.surface, {**kind, "peak": 2.5, "saved": saved}, id, **options)
+
+
 def _ohem(kind, id="", **options):
     kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=False), "peak": 2.5}
     kind["saved"] = kind["saved"] and kind["saved"] + 0.07  # beside pred, what is kept
@@ -358,6 +370,19 @@ CASES = [
     _hausdorff(VOLUME, "3-D"),
     _hausdorff(SOFT, "soft"),
     _hausdorff(BINARY, "one channel"),
+    _surface(INDEX),
+    _surface(FEW, "present", classes="present", include_background=False),
+    _surface(INDEX, "ids", classes=[3, 0]),
+    _surface({**INDEX, "edges": {}}, "spacing", spacing=[0.5, 2.0]),
+    _surface({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _surface(CHANNEL, "uint8"),
+    _surface(VOLUME, "3-D"),
+    _surface(LINE, "1-D"),
+    _surface(SOFT, "soft"),
+    _surface(MULTI, "multi-label", activation="sigmoid"),
+    _surface(BINARY, "one channel"),
+    _surface(GIVEN_DISTANCE, "distance", classes="present"),
+    _surface(GIVEN, "probabilities", activation="none"),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
     _ohem({**INDEX, "saved": 1.2}, "threshold", peak=3.0, thresh=0.7, min_kept=1, class_weight=WEIGHTS),
