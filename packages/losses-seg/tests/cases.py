@@ -89,6 +89,27 @@ def with_distance(generator, n):
     return Inputs(inputs.pred, inputs.target, {"target_dist": _logits(generator, n)})
 
 
+def masks(generator, n):
+    """(M,1,H,W) logits, masks of another resolution, and the points to read."""
+    pred = 2 * torch.randn(n, 1, 12, 16, generator=generator, dtype=torch.float64)
+    target = torch.rand(n, 9, 10, generator=generator, dtype=torch.float64)
+    return Inputs(pred, target, {"point_coords": torch.rand(n, 6, 2, generator=generator, dtype=torch.float64)})
+
+
+def masks_as_large(generator, n):
+    """(M,H,W) logits, and masks of 0 and 1."""
+    pred = 2 * torch.randn(n, 12, 16, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, 2, (n, 1, 12, 16), generator=generator)
+    return Inputs(pred, target, {"point_coords": torch.rand(n, 6, 2, generator=generator, dtype=torch.float64)})
+
+
+def ignore_corner(inputs):
+    """Ignore all of a mask, and a part of the others."""
+    target = inputs.target.clone()
+    target[0] = target[1:, ..., :4, :8] = 255
+    return Inputs(inputs.pred, target, inputs.call), (target == 255).reshape(inputs.pred.shape)
+
+
 def flat(values):
     """Probabilities instead of logits."""
 
@@ -185,6 +206,8 @@ BINARY_FLOAT = {**BINARY, "make": binary_float, "saved": 2.0}
 PLAIN = {**BINARY, "make": plain, "ignore": ignore_plain}
 GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": None}
 GIVEN_DISTANCE = {**INDEX, "make": with_distance, "edges": {}, "saved": 2.0}
+POINTS = {"make": masks, "peak": 2.5}
+POINTS_LABELS = {**POINTS, "make": masks_as_large, "ignore": ignore_corner, "ignore_all": ignore_all()}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
 
 
@@ -285,6 +308,20 @@ def _surface(kind, id="", **options):
     return _case("SurfaceLoss", shape_oracles.surface, {**kind, "peak": 2.5, "saved": saved}, id, **options)
 
 
+def _point_mask(kind, id="", **options):
+    return _case("PointMaskLoss", shape_oracles.point_mask, kind, id, **options)
+
+
+def sent_skeletons(inputs, sizes):
+    """Six sums of each class, there and back."""
+    return [6 * _sizes(inputs, sizes)[0] * 8], [6 * _sizes(inputs, sizes)[0] * 8]
+
+
+def _cl_dice(kind, id="", **options):
+    kind = {**kind, "peak": 2.5, "saved": None}
+    return _case("SoftClDiceLoss", shape_oracles.cl_dice, kind, id, **options)
+
+
 def _ohem(kind, id="", **options):
     kind = {**kind, **MINED, "sent": _sent_hardest(options.get("min_kept", 100000), classes=False), "peak": 2.5}
     kind["saved"] = kind["saved"] and kind["saved"] + 0.07  # beside pred, what is kept
@@ -383,6 +420,21 @@ CASES = [
     _surface(BINARY, "one channel"),
     _surface(GIVEN_DISTANCE, "distance", classes="present"),
     _surface(GIVEN, "probabilities", activation="none"),
+    _point_mask(POINTS),
+    _point_mask(POINTS, "Dice", bce_weight=0.0, dice_weight=2.0, smooth=0.0),
+    _point_mask(POINTS_LABELS, "as large", ignore_index=255),
+    _cl_dice(INDEX, iterations=2),
+    _cl_dice(INDEX, "defaults"),
+    _cl_dice(INDEX, "batch", iterations=1, per_image=False, **{**BATCH, "sent": sent_skeletons}),
+    _cl_dice(FEW, "present", iterations=1, classes="present", include_background=True, smooth=0.0),
+    _cl_dice(INDEX, "ids and weight", iterations=0, classes=[1, 3], class_weight=WEIGHTS),
+    _cl_dice({**INDEX, **CLASS_2}, "ignore class 2", iterations=1, ignore_index=2),
+    _cl_dice(VOLUME, "3-D", iterations=1),
+    _cl_dice(LINE, "1-D", iterations=2),
+    _cl_dice(SOFT, "soft", iterations=2, peak=5.0),
+    _cl_dice(MULTI, "multi-label", iterations=1, activation="sigmoid"),
+    _cl_dice(BINARY, "one channel", iterations=2),
+    _cl_dice(GIVEN, "probabilities", iterations=1, activation="none"),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
     _ohem({**INDEX, "saved": 1.2}, "threshold", peak=3.0, thresh=0.7, min_kept=1, class_weight=WEIGHTS),

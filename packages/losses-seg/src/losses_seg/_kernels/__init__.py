@@ -1,5 +1,5 @@
 """Kernels of the segmentation losses, registered by being imported."""
 
-from losses_seg._kernels import boundary, hausdorff, lovasz_loss, pixels, region_sums, surface
+from losses_seg._kernels import boundary, hausdorff, lovasz_loss, pixels, points, region_sums, skeleton, surface
 
-__all__ = ["boundary", "hausdorff", "lovasz_loss", "pixels", "region_sums", "surface"]
+__all__ = ["boundary", "hausdorff", "lovasz_loss", "pixels", "points", "region_sums", "skeleton", "surface"]

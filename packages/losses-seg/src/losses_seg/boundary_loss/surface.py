@@ -126,7 +126,8 @@ class SurfaceLoss(BaseLoss):
 
     .. math::
         L_{nc} = \frac{1}{|\Omega_n|} \sum_{i \in \Omega_n} p_{nci}\, \varphi_{nci}, \qquad
-        \varphi_i = \begin{cases} d(i, \text{inside}) & \text{outside} \\ -(d(i, \text{outside}) - u) & \text{inside} \end{cases}
+        \varphi_i = \begin{cases} d(i, \text{inside}) & \text{outside} \\
+            -(d(i, \text{outside}) - u) & \text{inside} \end{cases}
 
     over the pixels that are not ignored, with d the Euclidean distance to the nearest pixel on the other side of the
     true mask, and u = 1, or the smallest ``spacing``: φ is 0 on the inner rim. No gradient passes through φ.
