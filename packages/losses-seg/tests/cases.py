@@ -110,6 +110,18 @@ def ignore_corner(inputs):
     return Inputs(inputs.pred, target, inputs.call), (target == 255).reshape(inputs.pred.shape)
 
 
+def with_lines(generator, n):
+    """Labels, and labels of their centre lines."""
+    inputs = index(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"skeleton": _labels(generator, n, 0, C).unsqueeze(1).to(torch.uint8)})
+
+
+def with_maps(generator, n):
+    """Labels, and the centre lines of each class, in [0,1]."""
+    inputs = index(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"skeleton": _logits(generator, n).sigmoid()})
+
+
 def flat(values):
     """Probabilities instead of logits."""
 
@@ -208,6 +220,8 @@ GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": No
 GIVEN_DISTANCE = {**INDEX, "make": with_distance, "edges": {}, "saved": 2.0}
 POINTS = {"make": masks, "peak": 2.5}
 POINTS_LABELS = {**POINTS, "make": masks_as_large, "ignore": ignore_corner, "ignore_all": ignore_all()}
+GIVEN_LINES = {**INDEX, "make": with_lines, "edges": {}, "saved": 2.0}
+GIVEN_MAPS = {**GIVEN_LINES, "make": with_maps, "saved": None}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
 
 
@@ -320,6 +334,11 @@ def sent_skeletons(inputs, sizes):
 def _cl_dice(kind, id="", **options):
     kind = {**kind, "peak": 2.5, "saved": None}
     return _case("SoftClDiceLoss", shape_oracles.cl_dice, kind, id, **options)
+
+
+def _skeleton_recall(kind, id="", **options):
+    saved = kind["saved"] and kind["saved"] + 1.25  # beside pred, its probabilities, and the skeleton in bytes
+    return _case("SkeletonRecallLoss", shape_oracles.skeleton_recall, {**kind, "peak": 2.5, "saved": saved}, id, **options)
 
 
 def _ohem(kind, id="", **options):
@@ -435,6 +454,16 @@ CASES = [
     _cl_dice(MULTI, "multi-label", iterations=1, activation="sigmoid"),
     _cl_dice(BINARY, "one channel", iterations=2),
     _cl_dice(GIVEN, "probabilities", iterations=1, activation="none"),
+    _skeleton_recall(INDEX),
+    _skeleton_recall(INDEX, "batch", per_image=False, **BATCH),
+    _skeleton_recall(FEW, "present", classes="present", include_background=True, smooth=0.0, iterations=1, tube=0),
+    _skeleton_recall(INDEX, "ids and weight", iterations=0, tube=1, classes=[1, 3], class_weight=WEIGHTS),
+    _skeleton_recall({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2, iterations=1),
+    _skeleton_recall(VOLUME, "3-D", iterations=1, tube=1),
+    _skeleton_recall(SOFT, "soft", iterations=1, tube=1),
+    _skeleton_recall(BINARY, "one channel", iterations=1, tube=1),
+    _skeleton_recall(GIVEN_LINES, "lines"),
+    _skeleton_recall(GIVEN_MAPS, "maps", include_background=True),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
     _ohem({**INDEX, "saved": 1.2}, "threshold", peak=3.0, thresh=0.7, min_kept=1, class_weight=WEIGHTS),

@@ -94,7 +94,7 @@ def dilate(x: Array, keep: Array, *, block: bool = True) -> Array:
     return np.where(keep, grey_dilation(np.where(keep, x, -1.0), footprint=around, mode="constant", cval=-1.0), 0)
 
 
-def skeleton(x: Array, keep: Array, iterations: int) -> Array:
+def skeleton_of(x: Array, keep: Array, iterations: int) -> Array:
     """Union of what each opening removes, 1 - Π (1 - D), from eroded images that are computed from scratch."""
     rest = np.ones_like(x)
     for step in range(iterations + 1):
@@ -129,8 +129,8 @@ def cl_dice(
             area = pixels = 0
             for n in images:
                 keep = counted[n, k]
-                truth, mine = g[n, k], skeleton(p[n, k], keep, iterations)
-                true = skeleton(truth, keep, iterations)
+                truth, mine = g[n, k], skeleton_of(p[n, k], keep, iterations)
+                true = skeleton_of(truth, keep, iterations)
                 sums += [(mine * truth)[keep].sum(), mine.sum(), (true * p[n, k])[keep].sum(), true.sum()]
                 area, pixels = area + truth[keep].sum(), pixels + keep.sum()
             if not pixels or (classes == "present" and not area):
@@ -141,4 +141,47 @@ def cl_dice(
             both = precision + sensitivity
             normalizer[row, k] = weight[k]
             value[row, k] = weight[k] * (1 - (2 * precision * sensitivity / both if both else 0))
+    return (value, normalizer) if per_image else (value[0], normalizer[0])
+
+
+def skeleton_recall(
+    pred: Array,
+    target: Array,
+    *,
+    smooth: float = 1.0,
+    iterations: int = 10,
+    tube: int = 2,
+    ignore_index: int = 255,
+    class_weight: list[float] | None = None,
+    per_image: bool = True,
+    classes: str | list[int] = "all",
+    include_background: bool = False,
+    activation: str = "auto",
+    skeleton: Array | None = None,
+) -> Reference:
+    shape = pred.shape
+    p, g, counted = (x.reshape(shape) for x in read(pred, target, ignore_index, activation))
+    weight = np.ones(shape[1]) if class_weight is None else np.asarray(class_weight, float)
+    groups = [[i] for i in range(shape[0])] if per_image else [list(range(shape[0]))]
+    value, normalizer = np.zeros((len(groups), shape[1])), np.zeros((len(groups), shape[1]))
+    if skeleton is not None and skeleton.size < pred.size:
+        skeleton = skeleton.reshape(shape[0], 1, *shape[2:]) == np.arange(shape[1]).reshape(-1, *(1 for _ in shape[2:]))
+    for row, images in enumerate(groups):
+        for k in wanted(shape[1], classes, ignore_index, include_background):
+            found = length = pixels = 0.0
+            for n in images:
+                keep = counted[n, k]
+                if skeleton is None:
+                    mask = ((g[n, k] > 0.5) & keep).astype(float)
+                    line = skeleton_of(mask, keep, iterations)
+                    for _ in range(tube):
+                        line = dilate(line, keep, block=False)
+                    line = line * mask
+                else:
+                    line = skeleton[n, k].astype(float)
+                found, length, pixels = found + (p[n, k] * line)[keep].sum(), length + line[keep].sum(), pixels + keep.sum()
+            if not pixels or (classes == "present" and not length):
+                continue
+            normalizer[row, k] = weight[k]
+            value[row, k] = weight[k] * (1 - (found + smooth) / (length + smooth) if length + smooth else 0)
     return (value, normalizer) if per_image else (value[0], normalizer[0])
