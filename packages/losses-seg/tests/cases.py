@@ -110,6 +110,11 @@ def ignore_corner(inputs):
     return Inputs(inputs.pred, target, inputs.call), (target == 255).reshape(inputs.pred.shape)
 
 
+def wide(generator, n):
+    """Images beside which the sums of each class are small."""
+    return Inputs(_logits(generator, n, C, (8, 10)), _labels(generator, n, 0, C, (8, 10)))
+
+
 def with_lines(generator, n):
     """Labels, and labels of their centre lines."""
     inputs = index(generator, n)
@@ -222,6 +227,7 @@ POINTS = {"make": masks, "peak": 2.5}
 POINTS_LABELS = {**POINTS, "make": masks_as_large, "ignore": ignore_corner, "ignore_all": ignore_all()}
 GIVEN_LINES = {**INDEX, "make": with_lines, "edges": {}, "saved": 2.0}
 GIVEN_MAPS = {**GIVEN_LINES, "make": with_maps, "saved": None}
+WIDE = {**INDEX, "make": wide}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
 
 
@@ -332,7 +338,7 @@ def sent_skeletons(inputs, sizes):
 
 
 def _cl_dice(kind, id="", **options):
-    kind = {**kind, "peak": 2.5, "saved": None}
+    kind = {**kind, "saved": None}
     return _case("SoftClDiceLoss", shape_oracles.cl_dice, kind, id, **options)
 
 
@@ -442,15 +448,15 @@ CASES = [
     _point_mask(POINTS),
     _point_mask(POINTS, "Dice", bce_weight=0.0, dice_weight=2.0, smooth=0.0),
     _point_mask(POINTS_LABELS, "as large", ignore_index=255),
-    _cl_dice(INDEX, iterations=2),
-    _cl_dice(INDEX, "defaults"),
+    _cl_dice(WIDE, iterations=2, peak=2.5),
+    _cl_dice(WIDE, "defaults", peak=2.6),
     _cl_dice(INDEX, "batch", iterations=1, per_image=False, **{**BATCH, "sent": sent_skeletons}),
     _cl_dice(FEW, "present", iterations=1, classes="present", include_background=True, smooth=0.0),
     _cl_dice(INDEX, "ids and weight", iterations=0, classes=[1, 3], class_weight=WEIGHTS),
     _cl_dice({**INDEX, **CLASS_2}, "ignore class 2", iterations=1, ignore_index=2),
     _cl_dice(VOLUME, "3-D", iterations=1),
     _cl_dice(LINE, "1-D", iterations=2),
-    _cl_dice(SOFT, "soft", iterations=2, peak=5.0),
+    _cl_dice(SOFT, "soft", iterations=2),
     _cl_dice(MULTI, "multi-label", iterations=1, activation="sigmoid"),
     _cl_dice(BINARY, "one channel", iterations=2),
     _cl_dice(GIVEN, "probabilities", iterations=1, activation="none"),
