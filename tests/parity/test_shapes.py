@@ -51,3 +51,14 @@ def test_surface(peer: Peers, regions: tuple[Tensor, Tensor]) -> None:
                 labels,
                 **SINGLE,
             )
+
+
+def test_cl_dice(peer: Peers) -> None:
+    """One foreground class, without what MONAI adds below."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(2, 1, 20, 24, generator=generator, dtype=torch.float64)
+    mask = (torch.rand(2, 1, 20, 24, generator=generator) > 0.4).double()
+    for iterations in (0, 3):
+        options = {"iter_": iterations, "sigmoid": True, "smooth": 1e-12}
+        theirs = peer("monai.losses:SoftclDiceLoss", logits, mask, **options)
+        compare(mean_of(ours.soft_cl_dice_loss, iterations=iterations), theirs, logits, mask)

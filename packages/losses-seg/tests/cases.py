@@ -344,7 +344,9 @@ def _cl_dice(kind, id="", **options):
 
 def _skeleton_recall(kind, id="", **options):
     saved = kind["saved"] and kind["saved"] + 1.25  # beside pred, its probabilities, and the skeleton in bytes
-    return _case("SkeletonRecallLoss", shape_oracles.skeleton_recall, {**kind, "peak": 2.5, "saved": saved}, id, **options)
+    return _case(
+        "SkeletonRecallLoss", shape_oracles.skeleton_recall, {**kind, "peak": 2.5, "saved": saved}, id, **options
+    )
 
 
 def _ohem(kind, id="", **options):

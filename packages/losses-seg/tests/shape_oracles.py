@@ -179,7 +179,11 @@ def skeleton_recall(
                     line = line * mask
                 else:
                     line = skeleton[n, k].astype(float)
-                found, length, pixels = found + (p[n, k] * line)[keep].sum(), length + line[keep].sum(), pixels + keep.sum()
+                found, length, pixels = (
+                    found + (p[n, k] * line)[keep].sum(),
+                    length + line[keep].sum(),
+                    pixels + keep.sum(),
+                )
             if not pixels or (classes == "present" and not length):
                 continue
             normalizer[row, k] = weight[k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def draw_points(
         generator: of the draws; None: torch's.
     """
     number, kept = pred.shape[0], int(importance * points)
-    drawn = {"generator": generator, "device": pred.device, "dtype": torch.float32}
+    drawn: dict[str, Any] = {"generator": generator, "device": pred.device, "dtype": torch.float32}
     candidates = torch.rand(number, int(points * oversample), 2, **drawn)
     best = []
     # some masks at a time: there may be more candidates than pixels

@@ -111,7 +111,9 @@ def truth_skeleton(
 
 def _skeleton_of(g: Tensor, ignored: Tensor | None, iterations: int, tube: int | None) -> Tensor:
     if tube is None and g.is_floating_point():
-        return running_skeleton(masked(g.double() if g.dtype == torch.float64 else g.float(), ignored), ignored, iterations)
+        return running_skeleton(
+            masked(g.double() if g.dtype == torch.float64 else g.float(), ignored), ignored, iterations
+        )
     # of 0 and 1 in a byte, minimum and maximum are "and" and "or"
     mask = masked((g > 0.5 if g.is_floating_point() else g != 0).to(torch.uint8), ignored)
     skeleton, x = torch.zeros_like(mask), mask

@@ -24,7 +24,8 @@ def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, di
     pred, target = _as_masks("pred", pred), _as_masks("target", target)
     if target.shape[0] != pred.shape[0]:
         raise InputError(f"expected target with {pred.shape[0]} masks, as pred has; got {tuple(target.shape)}.")
-    ignore_index = check_probabilities(target, options["ignore_index"])
+    nothing_ignored = check_probabilities(target, options["ignore_index"]) is None
+    ignore_index = None if nothing_ignored else options["ignore_index"]
     coords = options["point_coords"]
     if coords is None:
         points = {name: options[name] for name in ("points", "oversample", "importance", "generator")}
@@ -86,7 +87,7 @@ def point_mask_loss(
     Returns:
         The loss (M,); as normalizer, whether a mask has a point that is not ignored.
     """
-    assert point_coords is not None  # noqa: S101  # they are drawn, or checked
+    assert point_coords is not None  # they are drawn, or checked
     x = upcast(read_points(pred, point_coords))
     y, valid = read_truth(target, point_coords, ignore_index, x.dtype)
     keep = x.new_ones(()) if valid is None else valid.to(x.dtype)
@@ -105,7 +106,8 @@ class PointMaskLoss(BaseLoss):
 
     .. math::
         L_m = w_{bce} \frac{1}{K} \sum_k \text{BCE}(x_{mk}, y_{mk})
-            + w_{dice} \left( 1 - \frac{2 \sum_k \sigma(x_{mk})\, y_{mk} + s}{\sum_k \sigma(x_{mk}) + \sum_k y_{mk} + s} \right)
+            + w_{dice} \left( 1 - \frac{2 \sum_k \sigma(x_{mk})\, y_{mk} + s}
+            {\sum_k \sigma(x_{mk}) + \sum_k y_{mk} + s} \right)
 
     with logits x and truth y at K points of mask m, both read bilinearly, so that they may differ in resolution.
 
@@ -154,7 +156,7 @@ class PointMaskLoss(BaseLoss):
         Masked-attention Mask Transformer for Universal Image Segmentation, CVPR 2022, arXiv 2112.01527.
 
     Notes:
-        Points are drawn in float32, in eval mode too: candidates, then the uniform rest. With one seed they are those of
+        Points are drawn in float32, in eval mode too: candidates, then the uniform rest. A seed gives the points of
         transformers' Mask2Former; newer versions of detectron2 take the rest from unused candidates. Under
         ``torch.compile`` give ``point_coords`` or torch's own generator. Samples outside the image read 0, as
         ``grid_sample`` does with ``align_corners=False``. Unlike those, a double backward works.

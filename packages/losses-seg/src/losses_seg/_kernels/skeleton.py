@@ -37,7 +37,15 @@ class SkeletonSums:
 
     @classmethod
     def backward(
-        cls, x: Tensor, target: Any, grads: Tensor, *, iterations: int, first: int, activation: Activation, **options: Any
+        cls,
+        x: Tensor,
+        target: Any,
+        grads: Tensor,
+        *,
+        iterations: int,
+        first: int,
+        activation: Activation,
+        **options: Any,
     ) -> Tensor:
         """The gradient in x."""
         parts, start = [], first
@@ -72,7 +80,7 @@ def _parts(
 
 def skeleton_grad(x: Tensor, grad: Tensor, ignored: Tensor | None, iterations: int) -> Tensor:
     """The gradient of ``running_skeleton(x)`` times ``grad``, which is 0 where ignored."""
-    maps, rests = [x], []
+    maps, rests = [x], list[Tensor]()
     for _ in range(iterations + 1):
         maps.append(cross_min(maps[-1], ignored))
         part = (maps[-2] - block_max(maps[-1], ignored)).relu_()

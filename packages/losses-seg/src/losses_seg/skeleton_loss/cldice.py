@@ -151,8 +151,8 @@ class SoftClDiceLoss(BatchReducedLoss):
     with S the soft skeleton of k iterations: what openings by growing blocks remove, joined.
 
     Use when: thin connected structures (vessels, roads, cracks, nerves), where a gap of one pixel matters; with Dice or
-    cross-entropy, as centre lines say nothing about width. Not for wide regions: of a structure wider than 2k pixels the
-    core is lost.
+    cross-entropy, as centre lines say nothing about width. Not for wide regions: of a structure wider than 2k pixels
+    the core is lost.
 
     Args:
         iterations: k ≥ 0, half the width of the widest structure, in pixels. Time and memory grow with it. Default: 10.

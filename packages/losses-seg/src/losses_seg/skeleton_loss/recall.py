@@ -19,6 +19,7 @@ from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, Classes, check_classes, ignored_mask
 from losses_seg.skeleton_loss.cldice import check_iterations, first_class
 
+
 def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     checks.floating(checks.tensor("pred", pred))
     check_iterations(options["iterations"])
