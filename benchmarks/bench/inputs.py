@@ -73,6 +73,31 @@ def scores(n: int, c: int, positive: float) -> Make:
     return make
 
 
+def lines(n: int, side: int) -> Make:
+    """Logits (N,1,side,side) that follow a mask of thin curves with noise, and the mask."""
+
+    def make(g: Generator) -> Inputs:
+        coarse = F.interpolate(torch.randn(n, 1, 9, 9, generator=g), (side, side), mode="bilinear", align_corners=True)
+        mask = (coarse.abs() < 0.06).float()
+        return Inputs(4 * mask - 2 + logits(g, n, 1, side, side), mask)
+
+    return make
+
+
+def sampled_masks(n: int, side: int, points: int) -> Make:
+    """Logits (N,side,side), masks of four times the resolution, and the points to look at."""
+
+    def make(g: Generator) -> Inputs:
+        coarse = F.interpolate(
+            torch.randn(n, 1, 5, 5, generator=g), (4 * side,) * 2, mode="bilinear", align_corners=True
+        )
+        mask = (coarse.squeeze(1) > 0.3).float()
+        pred = F.avg_pool2d(4 * mask - 2, 4) + logits(g, n, side, side)
+        return Inputs(pred, mask, {"point_coords": torch.rand(n, points, 2, generator=g)})
+
+    return make
+
+
 def boxes(n: int) -> Make:
     """Boxes in an image of 640 pixels, and targets that overlap most of them."""
 

@@ -107,6 +107,35 @@ def boundary(pred: Tensor, target: Tensor, theta0: int = 3, theta: int = 5) -> T
     return (1 - 2 * precision * recall / (precision + recall + 1e-7)).mean()
 
 
+def point_mask(pred: Tensor, target: Tensor, point_coords: Tensor) -> Tensor:
+    """BCE and Dice of each mask at points, read by ``grid_sample``."""
+    x, y = (
+        F.grid_sample(m.unsqueeze(1), 2 * point_coords.unsqueeze(2) - 1, align_corners=False)[:, 0, :, 0]
+        for m in (pred, target)
+    )
+    p, bce = torch.sigmoid(x), F.binary_cross_entropy_with_logits(x, y, reduction="none").mean(1)
+    return (bce + 1 - (2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1)).mean()
+
+
+def skeleton_recall(pred: Tensor, target: Tensor, iterations: int = 10, tube: int = 2) -> Tensor:
+    """Recall of the tubed skeleton of a binary mask, by max pooling."""
+
+    def erode(x: Tensor) -> Tensor:
+        return -torch.maximum(F.max_pool2d(-x, (3, 1), 1, (1, 0)), F.max_pool2d(-x, (1, 3), 1, (0, 1)))
+
+    with torch.no_grad():
+        x, skeleton = target, torch.zeros_like(target)
+        for _ in range(iterations + 1):
+            eroded = erode(x)
+            skeleton = torch.maximum(skeleton, x - F.max_pool2d(eroded, 3, 1, 1))
+            x = eroded
+        for _ in range(tube):
+            skeleton = -erode(-skeleton)
+        skeleton = skeleton * target
+    found = (torch.sigmoid(pred) * skeleton).flatten(1).sum(1)
+    return (1 - (found + 1) / (skeleton.flatten(1).sum(1) + 1)).mean()
+
+
 def ohem_binary(pred: Tensor, target: Tensor, thresh: float = 0.7, min_kept: int = 100000) -> Tensor:
     """Mean over the elements with a loss above -ln thresh, or over the hardest ones if these are fewer."""
     loss = F.binary_cross_entropy_with_logits(pred, target, reduction="none").flatten()

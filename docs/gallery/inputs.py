@@ -141,6 +141,22 @@ def two_channels(radius: float, sharpness: float = 2.0) -> Callable[[Tensor], tu
     return at
 
 
+def bar(width: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A line from left to right that is moved downwards, one channel, and the line in the middle."""
+    place = torch.arange(SIDE, dtype=torch.float64) - (SIDE - 1) // 2
+
+    def inside(shift: Tensor | float) -> Tensor:
+        return (width / 2 - ((place - shift) ** 2 + 1e-12).sqrt())[:, None].expand(SIDE, SIDE)[None, None]
+
+    return lambda t: (4 * inside(t), (inside(0.0) > 0).long())
+
+
+def at_points(radius: float) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """A disc as `one_channel`, and uniform points."""
+    coords = torch.rand(1, 2000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return lambda t: (*one_channel(radius)(t), {"point_coords": coords})
+
+
 def mined(t: Tensor) -> tuple[Tensor, Tensor]:
     """Four pixels of class 0: one with margin t, three that are badly wrong, so that the first need not be kept."""
     rows = torch.stack([t, *double(-3, -3, -3)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gallery.inputs import growing, mined, mined_binary, one_channel, two_channels
+from gallery.inputs import at_points, bar, growing, mined, mined_binary, one_channel, two_channels
 from gallery.plot import Curve, Plot
 
 PIXELS = "shift of the predicted disc, in pixels"
@@ -119,6 +119,44 @@ PLOTS: dict[str, Plot] = {
         tuple(Curve(f"gamma={gamma}", two_channels(4, 0.2), {"gamma": gamma}) for gamma in (0.0, 1.0, 3.0)),
         "A disc of radius 4 moves over the true one. The larger `gamma`, the less do pixels count that are nearly "
         "right; 0 is cross-entropy.",
+        gradient="the shift",
+    ),
+    "SurfaceLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (
+            Curve("radius 8", two_channels(8)),
+            Curve("radius 8, include_background=False", two_channels(8), {"include_background": False}),
+            Curve("radius 3", two_channels(3)),
+        ),
+        f"{DISCS} The distance to the true contour, averaged over what is predicted: negative where the disc is right, "
+        "and with a gradient at every distance.",
+        gradient="the shift",
+    ),
+    "SoftClDiceLoss": Plot(
+        "shift of the predicted line, in pixels",
+        (-10, 10),
+        tuple(Curve(f"line {width} wide", bar(width), {"iterations": 5}) for width in (3.0, 7.0)),
+        "A predicted line moves across the true one. The loss is small while each centre line lies in the other line.",
+        gradient="the shift",
+    ),
+    "SkeletonRecallLoss": Plot(
+        "shift of the predicted line, in pixels",
+        (-10, 10),
+        tuple(Curve(f"tube={tube}", bar(7.0), {"iterations": 5, "tube": tube}) for tube in (0, 1, 2)),
+        "A predicted line, 7 wide, moves across the true one. The loss is small while the tube around the true centre "
+        "line is within the predicted line.",
+        gradient="the shift",
+    ),
+    "PointMaskLoss": Plot(
+        PIXELS,
+        (-14, 14),
+        (
+            Curve("BCE and Dice", at_points(8)),
+            Curve("BCE", at_points(8), {"dice_weight": 0.0}),
+            Curve("Dice", at_points(8), {"bce_weight": 0.0}),
+        ),
+        f"{DISCS} The same 2000 points at each shift.",
         gradient="the shift",
     ),
     "OHEMCrossEntropyLoss": Plot(

@@ -81,6 +81,15 @@ def _monai_hausdorff() -> Function:
     return lambda x, y: loss(x, y.unsqueeze(1))
 
 
+def _monai_surface() -> Function:
+    loss = load("monai.losses:BoundaryLoss")(to_onehot_y=True, softmax=True)
+    return lambda x, y: loss(x, y.unsqueeze(1))
+
+
+def _monai_cl_dice() -> Function:
+    return load("monai.losses:SoftclDiceLoss")(iter_=3, sigmoid=True, smooth=1e-12)  # type: ignore[no-any-return]
+
+
 def _kornia_hausdorff() -> Function:
     loss = load("kornia.losses:HausdorffERLoss")()
     return lambda x, y: loss(x.softmax(1), y.unsqueeze(1))
@@ -279,6 +288,32 @@ CASES = [
         inputs=inputs.blobs(2, 4, 256),
         peers={"textbook": Peer(lambda: textbook.boundary)},
         budget=4,
+    ),
+    case(
+        "surface_2x4x256",
+        config={"type": "SurfaceLoss"},
+        inputs=inputs.blobs(2, 4, 256),
+        peers={"monai": Peer(_monai_surface)},
+    ),
+    case(
+        "cldice_4x1x256",
+        config={"type": "SoftClDiceLoss", "iterations": 3},
+        inputs=inputs.lines(4, 256),
+        peers={"monai": Peer(_monai_cl_dice)},
+        budget=4,
+    ),
+    case(
+        "skeleton_recall_4x1x256",
+        config={"type": "SkeletonRecallLoss"},
+        inputs=inputs.lines(4, 256),
+        peers={"textbook": Peer(lambda: textbook.skeleton_recall)},
+        budget=4,
+    ),
+    case(
+        "point_mask_20x128_12544",
+        config={"type": "PointMaskLoss"},
+        inputs=inputs.sampled_masks(20, 128, 12544),
+        peers={"textbook": Peer(lambda: textbook.point_mask)},
     ),
     case(
         "ohem_ce_4x19x256_k100k",

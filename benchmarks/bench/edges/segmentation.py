@@ -59,6 +59,8 @@ def _kornia_hausdorff() -> Function:
 ABSENT = Edge("classes absent", changed(SMALL, target=lambda given: given.target.clamp(max=1)))
 LABELS = (*label_edges(SMALL, LARGE), ABSENT)
 MASKS, FLAT_MASKS = mask_edges(SMALL_MASK, LARGE_MASK), mask_edges(SMALL_MASK, LARGE_MASK, flat=True)
+UNCHECKED = tuple(edge for edge in label_edges(SMALL, labelled(1, 4, 128)) if edge.option is None or edge.still)
+FLAT_UNCHECKED = tuple(edge for edge in FLAT_MASKS if edge.option is None or edge.still)
 FIRST_POWER = partial(exact.dice, squared=False, smooth=0.0)
 TVERSKY = partial(exact.tversky, alpha=0.3, beta=0.7)
 
@@ -187,11 +189,45 @@ SUBJECTS = [
         "Hausdorff distance",
         "Regions",
         SMALL,
-        tuple(edge for edge in label_edges(SMALL, labelled(1, 4, 128)) if edge.option is None or edge.still),
+        UNCHECKED,
         {
             "losses": ours("HDLoss", exact.unknown),
             "monai": having("", _monai("HausdorffDTLoss", include_background=True), exact.unknown),
             "kornia": always(_kornia_hausdorff, exact.unknown, "*"),  # nothing below a difference of 0.5
         },
+    ),
+    Subject(
+        "Surface",
+        "Regions",
+        SMALL,
+        UNCHECKED,
+        {
+            "losses": ours("SurfaceLoss", exact.unknown),
+            "monai": having("", _monai("BoundaryLoss"), exact.unknown),
+        },
+    ),
+    Subject(
+        "clDice",
+        "Regions",
+        SMALL_MASK,
+        FLAT_UNCHECKED,
+        {
+            "losses": ours("SoftClDiceLoss", exact.unknown),
+            "monai": always(lambda: load("monai.losses:SoftclDiceLoss")(sigmoid=True), exact.unknown, "*"),
+        },
+    ),
+    Subject(
+        "Skeleton recall",
+        "Regions",
+        SMALL_MASK,
+        FLAT_UNCHECKED,
+        {"losses": ours("SkeletonRecallLoss", exact.unknown)},
+    ),
+    Subject(
+        "Points of masks",
+        "Regions",
+        SMALL_MASK,
+        FLAT_UNCHECKED,
+        {"losses": ours("PointMaskLoss", exact.unknown)},
     ),
 ]

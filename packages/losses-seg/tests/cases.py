@@ -6,7 +6,7 @@ import torch
 
 from losses_testkit import Case, Inputs
 
-from . import oracles
+from . import oracles, shape_oracles
 
 C, S = 4, (4, 5)
 LARGE = 10
@@ -83,6 +83,50 @@ def rows(generator, n):
     return Inputs(pred, torch.randint(0, C, (n,), generator=generator))
 
 
+def with_distance(generator, n):
+    """Labels, and distances that are known already."""
+    inputs = few(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"target_dist": _logits(generator, n)})
+
+
+def masks(generator, n):
+    """(M,1,H,W) logits, masks of another resolution, and the points to read."""
+    pred = 2 * torch.randn(n, 1, 12, 16, generator=generator, dtype=torch.float64)
+    target = torch.rand(n, 9, 10, generator=generator, dtype=torch.float64)
+    return Inputs(pred, target, {"point_coords": torch.rand(n, 6, 2, generator=generator, dtype=torch.float64)})
+
+
+def masks_as_large(generator, n):
+    """(M,H,W) logits, and masks of 0 and 1."""
+    pred = 2 * torch.randn(n, 12, 16, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, 2, (n, 1, 12, 16), generator=generator)
+    return Inputs(pred, target, {"point_coords": torch.rand(n, 6, 2, generator=generator, dtype=torch.float64)})
+
+
+def ignore_corner(inputs):
+    """Ignore all of a mask, and a part of the others."""
+    target = inputs.target.clone()
+    target[0] = target[1:, ..., :4, :8] = 255
+    return Inputs(inputs.pred, target, inputs.call), (target == 255).reshape(inputs.pred.shape)
+
+
+def wide(generator, n):
+    """Images beside which the sums of each class are small."""
+    return Inputs(_logits(generator, n, C, (8, 10)), _labels(generator, n, 0, C, (8, 10)))
+
+
+def with_lines(generator, n):
+    """Labels, and labels of their centre lines."""
+    inputs = index(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"skeleton": _labels(generator, n, 0, C).unsqueeze(1).to(torch.uint8)})
+
+
+def with_maps(generator, n):
+    """Labels, and the centre lines of each class, in [0,1]."""
+    inputs = index(generator, n)
+    return Inputs(inputs.pred, inputs.target, {"skeleton": _logits(generator, n).sigmoid()})
+
+
 def flat(values):
     """Probabilities instead of logits."""
 
@@ -101,7 +145,7 @@ def ignore_pixels(value=255):
         pixels = target.view(target.shape[0], -1)
         pixels[0, :7] = pixels[1:, ::4] = value
         hidden = (target == value).reshape(inputs.pred.shape[0], 1, *inputs.pred.shape[2:])
-        return Inputs(inputs.pred, target), hidden.expand(inputs.pred.shape)
+        return Inputs(inputs.pred, target, inputs.call), hidden.expand(inputs.pred.shape)
 
     return ignore
 
@@ -133,7 +177,7 @@ def ignore_rows(inputs):
 
 
 def ignore_all(value=255):
-    return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value))
+    return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value), inputs.call)
 
 
 def _at(pred, target):
@@ -178,6 +222,12 @@ BINARY = {**INDEX, "make": binary, "edges": BINARY_EDGES}
 BINARY_FLOAT = {**BINARY, "make": binary_float, "saved": 2.0}
 PLAIN = {**BINARY, "make": plain, "ignore": ignore_plain}
 GIVEN = {**INDEX, "make": flat(index), "logits": False, "edges": {}, "saved": None}
+GIVEN_DISTANCE = {**INDEX, "make": with_distance, "edges": {}, "saved": 2.0}
+POINTS = {"make": masks, "peak": 2.5}
+POINTS_LABELS = {**POINTS, "make": masks_as_large, "ignore": ignore_corner, "ignore_all": ignore_all()}
+GIVEN_LINES = {**INDEX, "make": with_lines, "edges": {}, "saved": 2.0}
+GIVEN_MAPS = {**GIVEN_LINES, "make": with_maps, "saved": None}
+WIDE = {**INDEX, "make": wide}
 ROWS = {**INDEX, "make": rows, "ignore": ignore_rows, "edges": {}, "saved": None}
 
 
@@ -271,6 +321,32 @@ def _hausdorff(kind, id="", **options):
     # saved: pred, the distances, what is ignored
     kind = {**kind, "peak": 6.0, "saved": 2.07 if kind["saved"] == 1.0 else None}
     return _case("HDLoss", oracles.hausdorff, kind, id, **options)
+
+
+def _surface(kind, id="", **options):
+    saved = kind["saved"] and kind["saved"] + 0.25
+    return _case("SurfaceLoss", shape_oracles.surface, {**kind, "peak": 2.5, "saved": saved}, id, **options)
+
+
+def _point_mask(kind, id="", **options):
+    return _case("PointMaskLoss", shape_oracles.point_mask, kind, id, **options)
+
+
+def sent_skeletons(inputs, sizes):
+    """Six sums of each class, there and back."""
+    return [6 * _sizes(inputs, sizes)[0] * 8], [6 * _sizes(inputs, sizes)[0] * 8]
+
+
+def _cl_dice(kind, id="", **options):
+    kind = {**kind, "saved": None}
+    return _case("SoftClDiceLoss", shape_oracles.cl_dice, kind, id, **options)
+
+
+def _skeleton_recall(kind, id="", **options):
+    saved = kind["saved"] and kind["saved"] + 1.25  # beside pred, its probabilities, and the skeleton in bytes
+    return _case(
+        "SkeletonRecallLoss", shape_oracles.skeleton_recall, {**kind, "peak": 2.5, "saved": saved}, id, **options
+    )
 
 
 def _ohem(kind, id="", **options):
@@ -433,6 +509,44 @@ CASES = [
     _hausdorff(VOLUME, "3-D"),
     _hausdorff(SOFT, "soft"),
     _hausdorff(BINARY, "one channel"),
+    _surface(INDEX),
+    _surface(FEW, "present", classes="present", include_background=False),
+    _surface(INDEX, "ids", classes=[3, 0]),
+    _surface({**INDEX, "edges": {}}, "spacing", spacing=[0.5, 2.0]),
+    _surface({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2),
+    _surface(CHANNEL, "uint8"),
+    _surface(VOLUME, "3-D"),
+    _surface(LINE, "1-D"),
+    _surface(SOFT, "soft"),
+    _surface(MULTI, "multi-label", activation="sigmoid"),
+    _surface(BINARY, "one channel"),
+    _surface(GIVEN_DISTANCE, "distance", classes="present"),
+    _surface(GIVEN, "probabilities", activation="none"),
+    _point_mask(POINTS),
+    _point_mask(POINTS, "Dice", bce_weight=0.0, dice_weight=2.0, smooth=0.0),
+    _point_mask(POINTS_LABELS, "as large", ignore_index=255),
+    _cl_dice(WIDE, iterations=2, peak=2.5),
+    _cl_dice(WIDE, "defaults", peak=2.6),
+    _cl_dice(INDEX, "batch", iterations=1, per_image=False, **{**BATCH, "sent": sent_skeletons}),
+    _cl_dice(FEW, "present", iterations=1, classes="present", include_background=True, smooth=0.0),
+    _cl_dice(INDEX, "ids and weight", iterations=0, classes=[1, 3], class_weight=WEIGHTS),
+    _cl_dice({**INDEX, **CLASS_2}, "ignore class 2", iterations=1, ignore_index=2),
+    _cl_dice(VOLUME, "3-D", iterations=1),
+    _cl_dice(LINE, "1-D", iterations=2),
+    _cl_dice(SOFT, "soft", iterations=2),
+    _cl_dice(MULTI, "multi-label", iterations=1, activation="sigmoid"),
+    _cl_dice(BINARY, "one channel", iterations=2),
+    _cl_dice(GIVEN, "probabilities", iterations=1, activation="none"),
+    _skeleton_recall(INDEX),
+    _skeleton_recall(INDEX, "batch", per_image=False, **BATCH),
+    _skeleton_recall(FEW, "present", classes="present", include_background=True, smooth=0.0, iterations=1, tube=0),
+    _skeleton_recall(INDEX, "ids and weight", iterations=0, tube=1, classes=[1, 3], class_weight=WEIGHTS),
+    _skeleton_recall({**INDEX, **CLASS_2}, "ignore class 2", ignore_index=2, iterations=1),
+    _skeleton_recall(VOLUME, "3-D", iterations=1, tube=1),
+    _skeleton_recall(SOFT, "soft", iterations=1, tube=1),
+    _skeleton_recall(BINARY, "one channel", iterations=1, tube=1),
+    _skeleton_recall(GIVEN_LINES, "lines"),
+    _skeleton_recall(GIVEN_MAPS, "maps", include_background=True),
     _ohem(INDEX),
     _ohem(INDEX, "five", thresh=0.2, min_kept=5),
     _ohem({**INDEX, "saved": 1.2}, "threshold", peak=3.0, thresh=0.7, min_kept=1, class_weight=WEIGHTS),

@@ -12,9 +12,7 @@ from torch import Tensor
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_seg import _ops
-
-_PART = 1 << 24
-"""Elements of the regions whose distances are computed together, on the way to a tensor that may be much larger."""
+from losses_seg._targets import class_mask
 
 
 def distance_transform(mask: Tensor, *, spacing: float | Sequence[float] | None = None) -> Tensor:
@@ -40,6 +38,33 @@ def distance_transform(mask: Tensor, *, spacing: float | Sequence[float] | None 
         raise InputError(f"expected a mask of shape (N, *S), with one or more spatial axes; got {tuple(mask.shape)}.")
     with torch.no_grad():
         return _ops.squared_distance(mask == 0, steps_of(spacing, mask.ndim - 1), torch.float32).sqrt()
+
+
+def signed_distance(
+    region: Tensor, classes: int, ignored: Tensor | None, steps: Sequence[float], dtype: torch.dtype
+) -> Tensor:
+    """Distance to the contour of each region, not positive inside; without a gradient.
+
+    Args:
+        region: labels (N,*S), or bool masks (N,C,*S).
+        classes: C.
+        ignored: bool (N,1,*S) or (N,C,*S), neither inside nor outside; None: nothing is ignored.
+        steps: size of an element along each axis of S.
+        dtype: of the result.
+
+    Returns:
+        (N,C,*S): outside the distance to the nearest element inside; inside minus that to the nearest one outside, plus
+        the smallest step. 0 where a region is absent or fills the image, and where ignored.
+    """
+    with torch.no_grad():
+        distance = _ops.boundary_distance([region], classes, ignored, steps, 1.0, dtype)
+        return with_sign(distance, region, 0, min(steps))
+
+
+def with_sign(distance: Tensor, region: Tensor, first: int, step: float) -> Tensor:
+    """`signed_distance` from distances (N,C,*S) of the classes from ``first`` on."""
+    inside = class_mask(region, first + distance.shape[1], first) if region.ndim < distance.ndim else region
+    return torch.where(inside, (step - distance).clamp(max=0), distance)
 
 
 def is_spacing(value: object, dims: int | None = None) -> bool:
