@@ -72,4 +72,17 @@ PLOTS: dict[str, Plot] = {
         *(Curve(f"target 0, gamma_neg={g}", element(0), {"gamma_neg": g}) for g in (1, 2, 4)),
         limit=5,
     ),
+    "PolyCrossEntropyLoss": Plot(
+        MARGIN,
+        (-5, 8),
+        tuple(Curve(f"epsilon={e:g}", label, {"epsilon": e}) for e in (0.0, 1.0, 2.0, -1.0)),
+        "Two classes. `epsilon=0` is cross-entropy. ε changes the loss of samples that are nearly right most, relative "
+        "to what it is there.",
+        gradient="the margin",
+    ),
+    "PolyFocalLoss": elements(
+        "One logit with target 1, `alpha=None`. `epsilon=0` is the focal loss.",
+        *(Curve(f"epsilon={e:g}", element(1), {"epsilon": e, "alpha": None}) for e in (0.0, 1.0, -1.0)),
+        limit=5,
+    ),
 }

@@ -103,3 +103,17 @@ def test_asymmetric(peer: Peers, dense: tuple[Tensor, Tensor], detached: bool) -
     loss = "timm.loss.asymmetric_loss:AsymmetricLossMultiLabel"
     theirs = peer(loss, *dense, reduction="none", disable_torch_grad_focal_loss=detached)
     compare(of(ours.asymmetric_loss, disable_torch_grad_focal=detached), theirs, *dense, **SINGLE)
+
+
+@pytest.mark.parametrize("epsilon", [2.0, -1.0])
+def test_poly(peer: Peers, dense: tuple[Tensor, Tensor], epsilon: float) -> None:
+    logits, labels = dense[0], torch.arange(30) % 6
+    loss = "timm.loss.poly_loss:PolyCrossEntropy"
+    theirs = peer(loss, logits, labels, epsilon=epsilon, smoothing=0.1, reduction="none")
+    compare(of(ours.poly_cross_entropy_loss, epsilon=epsilon, label_smoothing=0.1), theirs, logits, labels, **SINGLE)
+    soft = dense[1].add(0.1).softmax(1)
+    theirs = peer(loss, logits, soft, epsilon=epsilon, reduction="none")
+    compare(of(ours.poly_cross_entropy_loss, epsilon=epsilon), theirs, logits, soft, **SINGLE)
+    options = {"epsilon": epsilon, "gamma": 1.5, "alpha": 0.3}
+    theirs = peer("timm.loss.poly_loss:PolyBinaryCrossEntropy", *dense, reduction="none", **options)
+    compare(of(ours.poly_focal_loss, **options), theirs, *dense, **SINGLE)

@@ -205,4 +205,17 @@ CASES = [
         elementwise=True,
         peers={"timm": _timm_asl(detached=False), "mmpretrain": Peer(_mmpretrain_asl)},
     ),
+    case(
+        "poly_ce_256x1000",
+        config={"type": "PolyCrossEntropyLoss"},
+        inputs=inputs.labelled(256, 1000),
+        peers={"timm": Peer(lambda: load("timm.loss.poly_loss:PolyCrossEntropy")(1.0))},
+    ),
+    case(
+        "poly_focal_20000x80",
+        config={"type": "PolyFocalLoss"},
+        inputs=inputs.tags(20000, 80, 0.02),
+        elementwise=True,
+        peers={"timm": Peer(lambda: load("timm.loss.poly_loss:PolyBinaryCrossEntropy")(1.0, 2.0, 0.25))},
+    ),
 ]

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from bench.case import Function, Inputs
 from bench.edges import exact
 from bench.edges.exact import IGNORED
-from bench.edges.inputs import label_edges, labelled, mask_edges, masked, random
+from bench.edges.inputs import label_edges, labelled, labelled_rows, mask_edges, masked, random, row_edges
 from bench.edges.libraries import SMP, always, having, ignoring, ours
 from bench.edges.subject import Edge, Subject
 from bench.peers import load
 
 SMALL, LARGE = labelled(2, 4, 8), labelled(1, 4, 512)
+ROWS_OF_LABELS, MANY_ROWS = labelled_rows(16, 8), labelled_rows(4096, 64)
 SMALL_MASK, LARGE_MASK = masked(2, 8), masked(1, 512)
 
 
@@ -71,6 +72,7 @@ def _one_class() -> Inputs:
 
 LABELS = (*label_edges(SMALL, LARGE), Edge("one class", _one_class, still=True))
 ROWS = (*LABELS, Edge("one sample (1,C)", lambda: Inputs(random(1, 4), torch.tensor([2]))))
+FLAT = row_edges(ROWS_OF_LABELS, MANY_ROWS)
 MASKS = mask_edges(SMALL_MASK, LARGE_MASK)
 
 SUBJECTS = [
@@ -108,6 +110,16 @@ SUBJECTS = [
             "losses": ours("FocalLoss", exact.softmax_focal, alpha=None),
             "monai": having("ignore", _per_class(_monai_focal, unless_ignoring=True), exact.softmax_focal),
             "kornia": having("ignore", _per_class(_kornia_focal), partial(exact.softmax_focal, over_all=True)),
+        },
+    ),
+    Subject(
+        "Poly cross-entropy",
+        "Labels",
+        ROWS_OF_LABELS,
+        FLAT,
+        {
+            "losses": ours("PolyCrossEntropyLoss", exact.poly_cross_entropy),
+            "timm": always(lambda: load("timm.loss.poly_loss:PolyCrossEntropy")(1.0), exact.poly_cross_entropy),
         },
     ),
     Subject(
@@ -161,6 +173,18 @@ SUBJECTS = [
             "kornia": having("ignore", _kornia_binary, partial(exact.sigmoid_focal, over_all=True)),
             "mmpretrain": always(
                 lambda: load("mmpretrain.models.losses.focal_loss:sigmoid_focal_loss"), exact.sigmoid_focal
+            ),
+        },
+    ),
+    Subject(
+        "Poly focal",
+        "Yes or no",
+        SMALL_MASK,
+        MASKS,
+        {
+            "losses": ours("PolyFocalLoss", exact.poly_focal),
+            "timm": always(
+                lambda: load("timm.loss.poly_loss:PolyBinaryCrossEntropy")(1.0, 2.0, 0.25), exact.poly_focal
             ),
         },
     ),

@@ -84,6 +84,16 @@ def labelled(n: int, c: int, side: int) -> Make:
     return make
 
 
+def labelled_rows(n: int, c: int) -> Make:
+    """Logits (N,C) and labels (N,), which the logits follow with noise."""
+
+    def make() -> Inputs:
+        label = random(n, c, seed=1).argmax(1)
+        return Inputs(random(n, c) + 2 * F.one_hot(label, c), label)
+
+    return make
+
+
 def masked(n: int, side: int) -> Make:
     """Logits (N,1,H,W) and masks of 0 and 1."""
 
@@ -141,6 +151,28 @@ def label_edges(small: Make, large: Make) -> tuple[Edge, ...]:
         *ignoring(small),
         Edge("empty batch", nothing(small), still=True),
         Edge("one image", one(small)),
+        *typed(small, torch.uint8, torch.int32),
+        compiled(small),
+    )
+
+
+def row_edges(small: Make, large: Make) -> tuple[Edge, ...]:
+    """What all losses of rows (N,C) with labels (N,) are given."""
+
+    def half_ignored(given: Inputs) -> Tensor:
+        target: Tensor = given.target.clone()
+        target[: len(target) // 2] = IGNORED
+        return target
+
+    partly = changed(small, target=half_ignored)
+    return (
+        *half(large, ", 4096 rows"),
+        *saturated(small),
+        Edge("255 ignored", partly, "ignore"),
+        Edge("NaN where ignored", changed(partly, poisoned), "ignore"),
+        Edge("all ignored", changed(small, target=all_ignored), "ignore", still=True),
+        Edge("empty batch", nothing(small), still=True),
+        Edge("one row", one(small)),
         *typed(small, torch.uint8, torch.int32),
         compiled(small),
     )

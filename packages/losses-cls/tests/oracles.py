@@ -98,3 +98,19 @@ def asymmetric(pred, target, gamma_neg=4, gamma_pos=1, clip=0.05, disable_torch_
     p_m = np.maximum(p - clip, 0)
     value = -(target * (1 - p) ** gamma_pos * np.log(p) + (1 - target) * p_m**gamma_neg * np.log(1 - p_m))
     return value * counted, counted
+
+
+def poly_cross_entropy(pred, target, epsilon=1.0, class_weight=None, ignore_index=-100, label_smoothing=0.0):
+    value, normalizer = cross_entropy(pred, target, class_weight, ignore_index, label_smoothing)
+    q, counted = _distribution(pred, target, label_smoothing, ignore_index)
+    w = np.ones(pred.shape[1]) if class_weight is None else np.asarray(class_weight, np.float64)
+    return value + epsilon * (w * q * (1 - np.moveaxis(softmax(pred), 1, -1))).sum(-1) * counted, normalizer
+
+
+def poly_focal(pred, target, epsilon=1.0, alpha=0.25, gamma=2.0, ignore_index=-100):
+    value, counted = sigmoid_focal(pred, target, alpha, gamma, ignore_index=ignore_index)
+    target = target.reshape(pred.shape)
+    p = sigmoid(pred)
+    wrong = target * (1 - p) + (1 - target) * p
+    a = 1.0 if alpha is None or alpha < 0 else alpha * target + (1 - alpha) * (1 - target)
+    return np.where(counted, value + a * epsilon * np.abs(wrong) ** (gamma + 1), 0), counted

@@ -18,6 +18,8 @@ from bench.edges.exact.places import (
     binary_cross_entropy,
     cross_entropy,
     hard_mining,
+    poly_cross_entropy,
+    poly_focal,
     sigmoid_focal,
     softmax_focal,
 )
@@ -59,6 +61,8 @@ __all__ = [
     "kernels",
     "lovasz",
     "lovasz_hinge",
+    "poly_cross_entropy",
+    "poly_focal",
     "quality_focal",
     "sigmoid_focal",
     "smooth_l1",

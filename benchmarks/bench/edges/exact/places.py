@@ -28,6 +28,14 @@ def cross_entropy(x: Array, label: Target, *, smoothing: float = 0.0, over_all: 
     return float(value.sum() / (places if over_all else y.size))
 
 
+def poly_cross_entropy(x: Array, label: Target) -> float:
+    z, y, _ = rows(x, label)
+    if not y.size:
+        return 0.0
+    log_p = log_softmax(z)[np.arange(y.size), y]
+    return float((-log_p - np.expm1(log_p)).mean())
+
+
 def softmax_focal(x: Array, label: Target, *, gamma: float = 2.0, over_all: bool = False) -> float:
     z, y, places = rows(x, label)
     if not y.size:
@@ -62,6 +70,12 @@ def sigmoid_focal(x: Array, y: Target, *, over_all: bool = False) -> float:
     wrong = np.where(t == 1, sigmoid(-z), sigmoid(z))
     value = np.where(t == 1, 0.25, 0.75) * wrong**2 * (np.logaddexp(0, z) - z * t)
     return float(value.sum() / max(1, x.size if over_all else z.size))
+
+
+def poly_focal(x: Array, y: Target) -> float:
+    z, t = elements(x, y)
+    wrong = np.where(t == 1, sigmoid(-z), sigmoid(z))
+    return mean(np.where(t == 1, 0.25, 0.75) * (wrong**2 * (np.logaddexp(0, z) - z * t) + wrong**3))
 
 
 def asymmetric(x: Array, y: Target) -> float:

@@ -3,3 +3,4 @@
 from losses_cls._kernels import asymmetric_loss as asymmetric_loss
 from losses_cls._kernels import cross_entropy as cross_entropy
 from losses_cls._kernels import focal_loss as focal_loss
+from losses_cls._kernels import poly_loss as poly_loss
