@@ -15,13 +15,17 @@ from bench.edges.exact.boxes import (
 from bench.edges.exact.common import IGNORED, Array, Exact, unknown
 from bench.edges.exact.places import (
     asymmetric,
+    asymmetric_single,
     binary_cross_entropy,
     cross_entropy,
     hard_mining,
+    jsd,
+    logit_adjusted,
     poly_cross_entropy,
     poly_focal,
     sigmoid_focal,
     softmax_focal,
+    zlpr,
 )
 from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge
 from bench.edges.exact.teachers import (
@@ -44,6 +48,7 @@ __all__ = [
     "absolute",
     "angles",
     "asymmetric",
+    "asymmetric_single",
     "attention",
     "binary_cross_entropy",
     "box_loss",
@@ -58,7 +63,9 @@ __all__ = [
     "distribution_focal",
     "generalized_dice",
     "hard_mining",
+    "jsd",
     "kernels",
+    "logit_adjusted",
     "lovasz",
     "lovasz_hinge",
     "poly_cross_entropy",
@@ -70,4 +77,5 @@ __all__ = [
     "squared",
     "unknown",
     "varifocal",
+    "zlpr",
 ]

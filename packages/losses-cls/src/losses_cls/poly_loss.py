@@ -177,7 +177,7 @@ class PolyFocalLoss(BaseLoss):
         >>> import torch
         >>> loss = PolyFocalLoss()
         >>> loss(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
-        tensor(0.9121)
+        tensor(0.9123)
 
     References:
         Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, ICLR 2022,
