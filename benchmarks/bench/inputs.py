@@ -26,6 +26,17 @@ def labelled(n: int, c: int, *spatial: int) -> Make:
     return lambda g: Inputs(logits(g, n, c, *spatial), labels(g, c, n, *spatial))
 
 
+def split(number: int, n: int, c: int) -> Make:
+    """Logits of a batch and of its augmented copies, (number·n,C), and labels (n,)."""
+
+    def make(g: Generator) -> Inputs:
+        clean = logits(g, n, c)
+        copies = [clean + logits(g, n, c, scale=0.5) for _ in range(number - 1)]
+        return Inputs(torch.cat([clean, *copies]), labels(g, c, n))
+
+    return make
+
+
 def mixed(n: int, c: int) -> Make:
     """Logits (N,C), and distributions over two classes each, as MixUp makes them."""
 

@@ -20,6 +20,11 @@ def asymmetric_optimized(x: Tensor, y: Tensor) -> Tensor:
     return -(loss * focus).mean()
 
 
+def balanced_softmax(x: Tensor, y: Tensor, counts: list[int]) -> Tensor:
+    """Cross-entropy of logits plus the logarithm of the class counts."""
+    return F.cross_entropy(x + torch.tensor(counts, dtype=x.dtype, device=x.device).log(), y)
+
+
 def eiou(pred: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
     """Efficient IoU loss."""
     low, high = torch.maximum(pred[:, :2], target[:, :2]), torch.minimum(pred[:, 2:], target[:, 2:])

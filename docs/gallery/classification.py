@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gallery.inputs import distribution, element, label
+from gallery.inputs import copies, distribution, element, label, tags
 from gallery.plot import Curve, Plot, elements
 
 MARGIN = "logit of the true class minus the other"
@@ -71,5 +71,52 @@ PLOTS: dict[str, Plot] = {
         Curve("target 1", element(1)),
         *(Curve(f"target 0, gamma_neg={g}", element(0), {"gamma_neg": g}) for g in (1, 2, 4)),
         limit=5,
+    ),
+    "PolyCrossEntropyLoss": Plot(
+        MARGIN,
+        (-5, 8),
+        tuple(Curve(f"epsilon={e:g}", label, {"epsilon": e}) for e in (0.0, 1.0, 2.0, -1.0)),
+        "Two classes. `epsilon=0` is cross-entropy. ε changes the loss of samples that are nearly right most, relative "
+        "to what it is there.",
+        gradient="the margin",
+    ),
+    "PolyFocalLoss": elements(
+        "One logit with target 1, `alpha=None`. `epsilon=0` is the focal loss.",
+        *(Curve(f"epsilon={e:g}", element(1), {"epsilon": e, "alpha": None}) for e in (0.0, 1.0, -1.0)),
+        limit=5,
+    ),
+    "LogitAdjustedCrossEntropyLoss": Plot(
+        MARGIN,
+        (-5, 8),
+        tuple(Curve(f"{a} : {b}", label, {"class_counts": [a, b]}) for a, b in ((50, 50), (90, 10), (10, 90), (1, 99))),
+        "Two classes, and how many samples there are of the true one and of the other. The rarer the true class, the "
+        "larger the margin that it needs. Equal counts give cross-entropy.",
+        gradient="the margin",
+    ),
+    "JSDCrossEntropyLoss": Plot(
+        "margin of the augmented copy",
+        (-5, 8),
+        tuple(Curve(f"clean margin {m:g}", copies(m), {"num_splits": 2, "alpha": 12.0}) for m in (0.0, 2.0, 4.0)),
+        "Two classes, one clean image and one copy. The loss is smallest where both get the same probabilities. The "
+        "gradient is that of the copy.",
+        gradient="the copy's margin",
+    ),
+    "AsymmetricLossSingleLabel": Plot(
+        MARGIN,
+        (-5, 8),
+        (
+            *(Curve(f"gamma_neg={n}", label, {"gamma_neg": n}) for n in (0, 1, 4)),
+            Curve("gamma_neg=4, gamma_pos=1", label, {"gamma_pos": 1}),
+        ),
+        "Two classes, `smoothing=0.1`. `gamma_neg=0` is label smoothing; a larger one removes the pull back from a "
+        "large margin.",
+        gradient="the margin",
+    ),
+    "ZLPRLoss": elements(
+        "One logit; those of the other classes are 0. Other negatives take a part of the gradient of a negative.",
+        Curve("target 1", tags(1)),
+        Curve("target 0", tags(0)),
+        Curve("target 0, 9 other negatives", tags(*[0] * 10)),
+        Curve("target 0, 9 positives", tags(0, *[1] * 9)),
     ),
 }

@@ -28,8 +28,18 @@ def element(target: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (t.reshape(1, 1), double([target]))
 
 
+def tags(*targets: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A logit among those of other classes, which are 0, and the targets of all."""
+    return lambda t: (torch.stack([t, *(torch.zeros_like(t) for _ in targets[1:])])[None], double(targets))
+
+
 def distribution(q: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (margin(t), double([q, 1 - q]))
+
+
+def copies(clean: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Logits (2,2) of an image of this margin, and of its copy."""
+    return lambda t: (torch.cat([margin(torch.full_like(t, clean)), margin(t)]), torch.tensor([0]))
 
 
 def box(width: float, height: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -103,3 +103,39 @@ def test_asymmetric(peer: Peers, dense: tuple[Tensor, Tensor], detached: bool) -
     loss = "timm.loss.asymmetric_loss:AsymmetricLossMultiLabel"
     theirs = peer(loss, *dense, reduction="none", disable_torch_grad_focal_loss=detached)
     compare(of(ours.asymmetric_loss, disable_torch_grad_focal=detached), theirs, *dense, **SINGLE)
+
+
+@pytest.mark.parametrize("epsilon", [2.0, -1.0])
+def test_poly(peer: Peers, dense: tuple[Tensor, Tensor], epsilon: float) -> None:
+    logits, labels = dense[0], torch.arange(30) % 6
+    loss = "timm.loss.poly_loss:PolyCrossEntropy"
+    theirs = peer(loss, logits, labels, epsilon=epsilon, smoothing=0.1, reduction="none")
+    compare(of(ours.poly_cross_entropy_loss, epsilon=epsilon, label_smoothing=0.1), theirs, logits, labels, **SINGLE)
+    soft = dense[1].add(0.1).softmax(1)
+    theirs = peer(loss, logits, soft, epsilon=epsilon, reduction="none")
+    compare(of(ours.poly_cross_entropy_loss, epsilon=epsilon), theirs, logits, soft, **SINGLE)
+    options = {"epsilon": epsilon, "gamma": 1.5, "alpha": 0.3}
+    theirs = peer("timm.loss.poly_loss:PolyBinaryCrossEntropy", *dense, reduction="none", **options)
+    compare(of(ours.poly_focal_loss, **options), theirs, *dense, **SINGLE)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_jensen_shannon(peer: Peers, dense: tuple[Tensor, Tensor], smoothing: float) -> None:
+    logits, labels = dense[0], torch.arange(10) % 6
+    loss = "timm.loss.jsd:JsdCrossEntropy"
+    theirs = peer(loss, logits, labels, num_splits=3, alpha=5, smoothing=smoothing)
+    compare(mean_of(ours.jsd_cross_entropy_loss, alpha=5, smoothing=smoothing), theirs, logits, labels)
+
+
+@pytest.mark.parametrize(("gamma_pos", "gamma_neg", "smoothing"), [(0, 4, 0.1), (1, 2, 0.2), (2, 4, 0.0)])
+def test_asymmetric_single_label(
+    peer: Peers, dense: tuple[Tensor, Tensor], gamma_pos: float, gamma_neg: float, smoothing: float
+) -> None:
+    logits, labels, options = dense[0], torch.arange(30) % 6, {"gamma_pos": gamma_pos, "gamma_neg": gamma_neg}
+    loss = "timm.loss.asymmetric_loss:AsymmetricLossSingleLabel"
+    theirs = peer(loss, logits, labels, eps=smoothing, reduction="none", **options)
+    compare(of(ours.asymmetric_loss_single_label, smoothing=smoothing, **options), theirs, logits, labels)
+
+
+def test_zlpr(peer: Peers, dense: tuple[Tensor, Tensor]) -> None:
+    compare(mean_of(ours.zlpr_loss), peer("timm.loss.zlpr_loss:ZlprLoss", *dense), *dense, **SINGLE)

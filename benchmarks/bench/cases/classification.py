@@ -80,6 +80,9 @@ def _smp_softmax() -> Function:
     return load("segmentation_models_pytorch.losses:FocalLoss")("multiclass", gamma=2.0)  # type: ignore[no-any-return]
 
 
+_LONG_TAIL = [max(1, 1280 // (i + 1)) for i in range(1000)]
+"""How often each of a thousand classes occurs."""
+
 CASES = [
     case(
         "ce_4x19x256",
@@ -204,5 +207,44 @@ CASES = [
         inputs=inputs.tags(128, 9605, 0.003),
         elementwise=True,
         peers={"timm": _timm_asl(detached=False), "mmpretrain": Peer(_mmpretrain_asl)},
+    ),
+    case(
+        "poly_ce_256x1000",
+        config={"type": "PolyCrossEntropyLoss"},
+        inputs=inputs.labelled(256, 1000),
+        peers={"timm": Peer(lambda: load("timm.loss.poly_loss:PolyCrossEntropy")(1.0))},
+    ),
+    case(
+        "poly_focal_20000x80",
+        config={"type": "PolyFocalLoss"},
+        inputs=inputs.tags(20000, 80, 0.02),
+        elementwise=True,
+        peers={"timm": Peer(lambda: load("timm.loss.poly_loss:PolyBinaryCrossEntropy")(1.0, 2.0, 0.25))},
+    ),
+    case(
+        "logit_adjusted_256x1000",
+        config={"type": "LogitAdjustedCrossEntropyLoss", "class_counts": _LONG_TAIL},
+        inputs=inputs.labelled(256, 1000),
+        peers={"textbook": Peer(lambda: partial(textbook.balanced_softmax, counts=_LONG_TAIL))},
+    ),
+    case(
+        "jsd_3x128x1000",
+        config={"type": "JSDCrossEntropyLoss"},
+        inputs=inputs.split(3, 128, 1000),
+        peers={"timm": Peer(lambda: load("timm.loss.jsd:JsdCrossEntropy")())},
+    ),
+    case(
+        "asl_single_256x1000",
+        config={"type": "AsymmetricLossSingleLabel"},
+        inputs=inputs.labelled(256, 1000),
+        peers={
+            "timm": Peer(lambda: load("timm.loss.asymmetric_loss:AsymmetricLossSingleLabel")(gamma_pos=0, gamma_neg=4))
+        },
+    ),
+    case(
+        "zlpr_128x9605",
+        config={"type": "ZLPRLoss"},
+        inputs=inputs.tags(128, 9605, 0.003),
+        peers={"timm": Peer(lambda: load("timm.loss.zlpr_loss:ZlprLoss")())},
     ),
 ]

@@ -11,12 +11,25 @@ import torch.nn.functional as F
 from bench.case import Function, Inputs
 from bench.edges import exact
 from bench.edges.exact import IGNORED
-from bench.edges.inputs import label_edges, labelled, mask_edges, masked, random
+from bench.edges.inputs import (
+    label_edges,
+    labelled,
+    labelled_rows,
+    mask_edges,
+    masked,
+    paired,
+    random,
+    row_edges,
+    tag_edges,
+    tagged,
+)
 from bench.edges.libraries import SMP, always, having, ignoring, ours
 from bench.edges.subject import Edge, Subject
 from bench.peers import load
 
 SMALL, LARGE = labelled(2, 4, 8), labelled(1, 4, 512)
+ROWS_OF_LABELS, MANY_ROWS = labelled_rows(16, 8), labelled_rows(4096, 64)
+TAGS = tagged(16, 8)
 SMALL_MASK, LARGE_MASK = masked(2, 8), masked(1, 512)
 
 
@@ -69,8 +82,14 @@ def _one_class() -> Inputs:
     return Inputs(random(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long))
 
 
+ONE_ROW = Edge("one sample (1,C)", lambda: Inputs(random(1, 4), torch.tensor([2])))
 LABELS = (*label_edges(SMALL, LARGE), Edge("one class", _one_class, still=True))
-ROWS = (*LABELS, Edge("one sample (1,C)", lambda: Inputs(random(1, 4), torch.tensor([2]))))
+ROWS = (*LABELS, ONE_ROW)
+ROWS_OF_FOUR = (*label_edges(SMALL, LARGE), ONE_ROW)
+COUNTS = [1000, 300, 20, 5]
+FLAT = row_edges(ROWS_OF_LABELS, MANY_ROWS)
+PAIRS = tuple(edge for edge in row_edges(paired(ROWS_OF_LABELS), paired(MANY_ROWS)) if edge.name != "one row")
+ROWS_OF_TAGS = tag_edges(TAGS, tagged(4096, 64))
 MASKS = mask_edges(SMALL_MASK, LARGE_MASK)
 
 SUBJECTS = [
@@ -111,6 +130,27 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Poly cross-entropy",
+        "Labels",
+        ROWS_OF_LABELS,
+        FLAT,
+        {
+            "losses": ours("PolyCrossEntropyLoss", exact.poly_cross_entropy),
+            "timm": always(lambda: load("timm.loss.poly_loss:PolyCrossEntropy")(1.0), exact.poly_cross_entropy),
+        },
+    ),
+    Subject(
+        "Logit-adjusted cross-entropy",
+        "Labels",
+        SMALL,
+        ROWS_OF_FOUR,
+        {
+            "losses": ours(
+                "LogitAdjustedCrossEntropyLoss", partial(exact.logit_adjusted, counts=COUNTS), class_counts=COUNTS
+            ),
+        },
+    ),
+    Subject(
         "OHEM cross-entropy",
         "Labels",
         SMALL,
@@ -123,6 +163,29 @@ SUBJECTS = [
                 keyword="ignore_label",
                 **FEW,
             ),
+        },
+    ),
+    Subject(
+        "Asymmetric, single label",
+        "Labels",
+        ROWS_OF_LABELS,
+        FLAT,
+        {
+            "losses": ours("AsymmetricLossSingleLabel", exact.asymmetric_single),
+            "timm": always(
+                lambda: load("timm.loss.asymmetric_loss:AsymmetricLossSingleLabel")(gamma_pos=0, gamma_neg=4),
+                exact.asymmetric_single,
+            ),
+        },
+    ),
+    Subject(
+        "Jensen-Shannon cross-entropy",
+        "Labels",
+        paired(ROWS_OF_LABELS),
+        PAIRS,
+        {
+            "losses": ours("JSDCrossEntropyLoss", exact.jsd, num_splits=2),
+            "timm": always(lambda: load("timm.loss.jsd:JsdCrossEntropy")(num_splits=2), exact.jsd),
         },
     ),
     Subject(
@@ -165,6 +228,18 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Poly focal",
+        "Yes or no",
+        SMALL_MASK,
+        MASKS,
+        {
+            "losses": ours("PolyFocalLoss", exact.poly_focal),
+            "timm": always(
+                lambda: load("timm.loss.poly_loss:PolyBinaryCrossEntropy")(1.0, 2.0, 0.25), exact.poly_focal
+            ),
+        },
+    ),
+    Subject(
         "Asymmetric",
         "Yes or no",
         SMALL_MASK,
@@ -180,6 +255,16 @@ SUBJECTS = [
                 ),
                 exact.asymmetric,
             ),
+        },
+    ),
+    Subject(
+        "ZLPR",
+        "Yes or no",
+        TAGS,
+        ROWS_OF_TAGS,
+        {
+            "losses": ours("ZLPRLoss", exact.zlpr),
+            "timm": always(lambda: load("timm.loss.zlpr_loss:ZlprLoss")(), exact.zlpr),
         },
     ),
 ]

@@ -84,6 +84,27 @@ def labelled(n: int, c: int, side: int) -> Make:
     return make
 
 
+def labelled_rows(n: int, c: int) -> Make:
+    """Logits (N,C) and labels (N,), which the logits follow with noise."""
+
+    def make() -> Inputs:
+        label = random(n, c, seed=1).argmax(1)
+        return Inputs(random(n, c) + 2 * F.one_hot(label, c), label)
+
+    return make
+
+
+def paired(make: Make) -> Make:
+    """The same with a copy of each row, with noise: logits (2N,C), and all labels twice."""
+
+    def make_pairs() -> Inputs:
+        given = make()
+        copy = given.pred + random(*given.pred.shape, seed=2, scale=0.5)
+        return Inputs(torch.cat([given.pred, copy]), given.target.repeat(2))
+
+    return make_pairs
+
+
 def masked(n: int, side: int) -> Make:
     """Logits (N,1,H,W) and masks of 0 and 1."""
 
@@ -141,6 +162,64 @@ def label_edges(small: Make, large: Make) -> tuple[Edge, ...]:
         *ignoring(small),
         Edge("empty batch", nothing(small), still=True),
         Edge("one image", one(small)),
+        *typed(small, torch.uint8, torch.int32),
+        compiled(small),
+    )
+
+
+def tagged(n: int, c: int) -> Make:
+    """Logits (N,C) and 0 or 1 for each, which the logits follow with noise; no row is without a 1."""
+
+    def make() -> Inputs:
+        score = random(n, c, seed=1)
+        tags = ((score > 1.5) | (score == score.amax(1, keepdim=True))).float()
+        return Inputs(random(n, c) + 2 * tags - 1, tags)
+
+    return make
+
+
+def tag_edges(small: Make, large: Make) -> tuple[Edge, ...]:
+    """What all losses of rows (N,C) with multi-hot targets are given."""
+
+    def some(given: Inputs) -> Tensor:
+        target: Tensor = given.target.clone()
+        target[0] = IGNORED
+        target[:, 1] = IGNORED
+        return target
+
+    partly = changed(small, target=some)
+    return (
+        *half(large, ", 4096 rows"),
+        *saturated(small),
+        Edge("255 ignored", partly, "ignore"),
+        Edge("NaN where ignored", changed(partly, poisoned), "ignore"),
+        Edge("all ignored", changed(small, target=all_ignored), "ignore", still=True),
+        Edge("empty batch", nothing(small), still=True),
+        Edge("one row", one(small)),
+        Edge("no positive", changed(small, target=lambda given: torch.zeros_like(given.target)), still=True),
+        Edge("no negative", changed(small, target=lambda given: torch.ones_like(given.target)), still=True),
+        *typed(small, torch.uint8, torch.int64),
+        compiled(small),
+    )
+
+
+def row_edges(small: Make, large: Make) -> tuple[Edge, ...]:
+    """What all losses of rows (N,C) with labels (N,) are given."""
+
+    def half_ignored(given: Inputs) -> Tensor:
+        target: Tensor = given.target.clone()
+        target[::2] = IGNORED
+        return target
+
+    partly = changed(small, target=half_ignored)
+    return (
+        *half(large, ", 4096 rows"),
+        *saturated(small),
+        Edge("255 ignored", partly, "ignore"),
+        Edge("NaN where ignored", changed(partly, poisoned), "ignore"),
+        Edge("all ignored", changed(small, target=all_ignored), "ignore", still=True),
+        Edge("empty batch", nothing(small), still=True),
+        Edge("one row", one(small)),
         *typed(small, torch.uint8, torch.int32),
         compiled(small),
     )

@@ -15,6 +15,23 @@ def index(generator, n):
     return Inputs(_logits(generator, n), torch.randint(0, C, (n, *S), generator=generator))
 
 
+def split(number):
+    """Logits of a batch and its copies, (number·n,C,*S), and labels (n,*S)."""
+
+    def make(generator, n):
+        pred = torch.randn(number * n, C, *S, generator=generator, dtype=torch.float64) * 2
+        return Inputs(pred, torch.randint(0, C, (n, *S), generator=generator))
+
+    return make
+
+
+def ignore_in_all_splits(inputs):
+    target = inputs.target.clone()
+    target[0, 0] = target[1:, 1, 1] = -100
+    ignored = (target == -100).unsqueeze(1).expand(-1, C, *S)
+    return Inputs(inputs.pred, target), ignored.repeat(inputs.pred.shape[0] // target.shape[0], 1, 1, 1)
+
+
 def rows(generator, n, classes=C):
     """(n,C) with a background label C among the targets."""
     pred = torch.randn(n, classes, generator=generator, dtype=torch.float64) * 2
@@ -68,6 +85,13 @@ def ignore_elements(inputs):
     return Inputs(inputs.pred, target), (target == -100).reshape(inputs.pred.shape)
 
 
+def ignore_some_rows(inputs):
+    target = inputs.target.clone()
+    target[0, :, 0] = -100
+    target[1:, -1] = -100
+    return Inputs(inputs.pred, target), target == -100
+
+
 def ignore_all(value=-100):
     return lambda inputs: Inputs(inputs.pred, torch.full_like(inputs.target, value))
 
@@ -106,6 +130,16 @@ ELEMENTWISE = {
 }
 SOFT = {"make": soft, "saved": 2.0, "peak": 1.5}
 ROWS = {"make": rows, "ignore": ignore_rows, "ignore_all": ignore_all(), "saved": 2.0, "peak": 1.5}
+COUNTS = [1000, 300, 0, 20, 5]
+ROWS_OF_ELEMENTS = {**ELEMENTWISE, "ignore": ignore_some_rows}
+SPLIT = {
+    "make": split(3),
+    "ignore": ignore_in_all_splits,
+    "ignore_all": ignore_all(),
+    "saved": 1.0,
+    "distributed": False,
+    "why": "pred has several rows for each of the target, which the contract cannot cut: test_jsd_loss.py does",
+}
 WEIGHTS = [0.5, 1.0, 2.0, 0.25, 3.0]
 DETACHED = {"gradcheck": False, "gradgradcheck": False, "why": "the focusing factor carries no gradient on purpose"}
 
@@ -221,4 +255,72 @@ CASES = [
         gamma_pos=0.5,
         disable_torch_grad_focal=False,
     ),
+    _case("PolyCrossEntropyLoss", oracles.poly_cross_entropy, INDEX),
+    _case("PolyCrossEntropyLoss", oracles.poly_cross_entropy, INDEX, "class weight", epsilon=2.0, class_weight=WEIGHTS),
+    _case(
+        "PolyCrossEntropyLoss",
+        oracles.poly_cross_entropy,
+        INDEX,
+        "smoothing",
+        epsilon=-1.0,
+        class_weight=WEIGHTS,
+        label_smoothing=0.2,
+    ),
+    _case("PolyCrossEntropyLoss", oracles.poly_cross_entropy, INDEX, "smoothing alone", label_smoothing=0.1),
+    _case("PolyCrossEntropyLoss", oracles.poly_cross_entropy, SOFT, "soft", label_smoothing=0.1, class_weight=WEIGHTS),
+    _case("PolyFocalLoss", oracles.poly_focal, ELEMENTWISE),
+    _case("PolyFocalLoss", oracles.poly_focal, ELEMENTWISE, "soft power", epsilon=-1.0, alpha=None, gamma=0.5),
+    _case("PolyFocalLoss", oracles.poly_focal, ELEMENTWISE, "plain", epsilon=2.0, alpha=-1, gamma=0.0),
+    _case("PolyFocalLoss", oracles.poly_focal, {"make": column}, "column", gamma=1.5),
+    _case("PolyFocalLoss", oracles.poly_focal, SOFT, "soft target"),
+    _case("LogitAdjustedCrossEntropyLoss", oracles.logit_adjusted, INDEX, class_counts=COUNTS),
+    _case(
+        "LogitAdjustedCrossEntropyLoss",
+        oracles.logit_adjusted,
+        INDEX,
+        "class weight",
+        class_counts=torch.tensor(COUNTS) / 1325,
+        tau=0.5,
+        class_weight=WEIGHTS,
+        label_smoothing=0.1,
+        adjust_in_eval=True,
+    ),
+    _case("LogitAdjustedCrossEntropyLoss", oracles.logit_adjusted, INDEX, "plain", class_counts=COUNTS, tau=0.0),
+    _case("LogitAdjustedCrossEntropyLoss", oracles.logit_adjusted, SOFT, "soft", class_counts=COUNTS),
+    _case("JSDCrossEntropyLoss", oracles.jsd_cross_entropy, SPLIT),
+    _case(
+        "JSDCrossEntropyLoss",
+        oracles.jsd_cross_entropy,
+        SPLIT,
+        "two",
+        make=split(2),
+        num_splits=2,
+        alpha=3.0,
+        smoothing=0.0,
+    ),
+    _case("JSDCrossEntropyLoss", oracles.jsd_cross_entropy, SPLIT, "no divergence", alpha=0.0),
+    _case("AsymmetricLossSingleLabel", oracles.asymmetric_single_label, INDEX),
+    _case(
+        "AsymmetricLossSingleLabel",
+        oracles.asymmetric_single_label,
+        INDEX,
+        "class weight",
+        gamma_pos=1.0,
+        gamma_neg=2.0,
+        smoothing=0.3,
+        class_weight=WEIGHTS,
+    ),
+    _case("AsymmetricLossSingleLabel", oracles.asymmetric_single_label, INDEX, "roots", gamma_pos=0.5, gamma_neg=0.3),
+    _case(
+        "AsymmetricLossSingleLabel",
+        oracles.asymmetric_single_label,
+        INDEX,
+        "hard labels",
+        gamma_pos=1.5,
+        smoothing=0.0,
+        class_weight=WEIGHTS,
+        saved=None,
+    ),
+    _case("ZLPRLoss", oracles.zlpr, ROWS_OF_ELEMENTS),
+    _case("ZLPRLoss", oracles.zlpr, {"make": column}, "column"),
 ]

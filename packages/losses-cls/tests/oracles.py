@@ -98,3 +98,58 @@ def asymmetric(pred, target, gamma_neg=4, gamma_pos=1, clip=0.05, disable_torch_
     p_m = np.maximum(p - clip, 0)
     value = -(target * (1 - p) ** gamma_pos * np.log(p) + (1 - target) * p_m**gamma_neg * np.log(1 - p_m))
     return value * counted, counted
+
+
+def poly_cross_entropy(pred, target, epsilon=1.0, class_weight=None, ignore_index=-100, label_smoothing=0.0):
+    value, normalizer = cross_entropy(pred, target, class_weight, ignore_index, label_smoothing)
+    q, counted = _distribution(pred, target, label_smoothing, ignore_index)
+    w = np.ones(pred.shape[1]) if class_weight is None else np.asarray(class_weight, np.float64)
+    return value + epsilon * (w * q * (1 - np.moveaxis(softmax(pred), 1, -1))).sum(-1) * counted, normalizer
+
+
+def poly_focal(pred, target, epsilon=1.0, alpha=0.25, gamma=2.0, ignore_index=-100):
+    value, counted = sigmoid_focal(pred, target, alpha, gamma, ignore_index=ignore_index)
+    target = target.reshape(pred.shape)
+    p = sigmoid(pred)
+    wrong = target * (1 - p) + (1 - target) * p
+    a = 1.0 if alpha is None or alpha < 0 else alpha * target + (1 - alpha) * (1 - target)
+    return np.where(counted, value + a * epsilon * np.abs(wrong) ** (gamma + 1), 0), counted
+
+
+def logit_adjusted(
+    pred, target, class_counts, tau=1.0, class_weight=None, ignore_index=-100, label_smoothing=0.0, adjust_in_eval=False
+):
+    counts = np.asarray(class_counts, np.float64)
+    counts = np.where(counts > 0, counts, counts[counts > 0].min())
+    prior = (counts / counts.sum()).reshape(-1, *([1] * (pred.ndim - 2)))
+    return cross_entropy(pred + tau * np.log(prior), target, class_weight, ignore_index, label_smoothing)
+
+
+def jsd_cross_entropy(pred, target, num_splits=3, alpha=12.0, smoothing=0.1, ignore_index=-100):
+    splits = np.split(pred, num_splits)
+    value, counted = cross_entropy(splits[0], target[: len(splits[0])], None, ignore_index, smoothing)
+    p = [softmax(x) for x in splits]
+    mean = sum(p) / num_splits
+    divergence = sum((q * np.log(q / mean)).sum(1) for q in p) / num_splits
+    return value + alpha * divergence * (counted > 0), counted
+
+
+def asymmetric_single_label(
+    pred, target, gamma_neg=4.0, gamma_pos=0.0, smoothing=0.1, class_weight=None, ignore_index=-100
+):
+    classes = pred.shape[1]
+    w = np.ones(classes) if class_weight is None else np.asarray(class_weight, np.float64)
+    q, counted = _distribution(pred, target, smoothing, ignore_index)
+    p = np.moveaxis(softmax(pred), 1, -1)
+    label = np.where(counted, target, 0)
+    is_label = np.arange(classes) == label[..., None]
+    focus = np.where(is_label, (1 - p) ** gamma_pos, p**gamma_neg)
+    return -(w * q * focus * np.log(p)).sum(-1) * counted, w[label] * counted
+
+
+def zlpr(pred, target, ignore_index=-100):
+    target = target.reshape(pred.shape)
+    valid = target != ignore_index
+    positive, negative = valid & (target > 0.5), valid & (target <= 0.5)
+    value = np.log(1 + (np.exp(pred) * negative).sum(1)) + np.log(1 + (np.exp(-pred) * positive).sum(1))
+    return value, valid.any(1)

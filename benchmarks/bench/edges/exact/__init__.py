@@ -21,11 +21,17 @@ from bench.edges.exact.boxes import (
 from bench.edges.exact.common import IGNORED, Array, Exact, unknown
 from bench.edges.exact.places import (
     asymmetric,
+    asymmetric_single,
     binary_cross_entropy,
     cross_entropy,
     hard_mining,
+    jsd,
+    logit_adjusted,
+    poly_cross_entropy,
+    poly_focal,
     sigmoid_focal,
     softmax_focal,
+    zlpr,
 )
 from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge, matthews, tversky
 from bench.edges.exact.teachers import (
@@ -48,6 +54,7 @@ __all__ = [
     "absolute",
     "angles",
     "asymmetric",
+    "asymmetric_single",
     "attention",
     "binary_cross_entropy",
     "box_loss",
@@ -65,11 +72,15 @@ __all__ = [
     "generalized_dice",
     "hard_mining",
     "iou_aware",
+    "jsd",
     "kernels",
+    "logit_adjusted",
     "lovasz",
     "lovasz_hinge",
     "matchability_aware",
     "matthews",
+    "poly_cross_entropy",
+    "poly_focal",
     "quality_focal",
     "rotated",
     "sigmoid_focal",
@@ -80,4 +91,5 @@ __all__ = [
     "unknown",
     "varifocal",
     "wasserstein",
+    "zlpr",
 ]

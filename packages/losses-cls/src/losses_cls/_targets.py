@@ -46,6 +46,29 @@ def index_normalizer(target: Tensor, ignore_index: int | None, class_weight: Ten
     return class_weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0)
 
 
+def prepare_classes(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    """Check class indices, or probabilities of the shape of ``pred``, with the options of a cross-entropy."""
+    ignore_index = options["ignore_index"]
+    if is_index(pred, target):
+        target, options["ignore_index"] = check_index(pred, target, ignore_index)
+    elif ignore_index in (None, -100):
+        options["ignore_index"] = check_probabilities(target, cure="Does it hold logits? Then apply softmax to them.")
+    else:
+        raise InputError(
+            f"ignore_index={ignore_index} has no meaning for a target of probabilities {tuple(target.shape)}: give "
+            "class indices, or exclude rows by a sample weight of 0."
+        )
+    options["class_weight"] = class_vector("class_weight", options["class_weight"], pred)
+    return pred, target, options
+
+
+def class_normalizer(
+    pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, **_: Any
+) -> Tensor | None:
+    """`index_normalizer` for class indices; 1 each for probabilities."""
+    return index_normalizer(target, ignore_index, class_weight) if target.ndim < pred.ndim else None
+
+
 def class_vector(name: str, given: Any, pred: Tensor) -> Any:
     """Check an option that holds one number per class, (C,); a number becomes such a vector."""
     if given is None or isinstance(given, Tensor):

@@ -77,7 +77,7 @@ def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
 def new_like(pred: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
     """Allocate a tensor of the shape of ``pred`` of which blocks are views."""
     channels_last = pred.ndim == 4 and pred.is_contiguous(memory_format=torch.channels_last)
-    not_flattened = pred.ndim < 4 and layout in ("channels", "classes")
+    not_flattened = layout == "batch" or (pred.ndim < 4 and layout in ("channels", "classes"))
     if pred.is_contiguous() or not_flattened or (channels_last and layout != "last") or classes_last(layout, pred):
         return torch.empty_like(pred, dtype=dtype)
     return torch.empty(pred.shape, dtype=dtype, device=pred.device)

@@ -1,4 +1,4 @@
-"""Kernel of the asymmetric loss."""
+"""Kernels of the asymmetric losses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls.asymmetric_loss import asymmetric_loss
+from losses_cls._kernels._labels import split_labels
+from losses_cls.asymmetric_loss import asymmetric_loss, smoothed_asymmetric
 from losses_core.kernels import kernel
+from losses_core.utils.focal import along_channels
 from losses_core.utils.stable import power, scale_and_mask_
 
 
@@ -54,3 +56,43 @@ def asymmetric_kernel(
     value = a.mul_(c).addcmul_(b, d)
     scale_and_mask_(value, grad, None, None if ignore_index is None else t == ignore_index)
     return value, grad
+
+
+def _single_bound(*, gamma_neg: float, gamma_pos: float, class_weight: Any, **_: Any) -> float | None:
+    """Largest gradient, as -p log p is at most 1/e."""
+    return 1 + (gamma_pos + gamma_neg) / 2 if class_weight is None else None
+
+
+@kernel(smoothed_asymmetric, bound=_single_bound, temporaries=6, large_blocks=True)
+def smoothed_asymmetric_kernel(
+    x: Tensor,
+    target: Tensor,
+    *,
+    gamma_neg: float,
+    gamma_pos: float,
+    smoothing: float,
+    class_weight: Tensor | None,
+    ignore_index: int | None,
+    needs_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Value Σ f_c(log p_c) and gradient f' - p Σ f', with f_y = -a (1-p)^γ₊ log p and f_c = -b p^γ₋ log p."""
+    labels, ignored = split_labels(target, ignore_index)
+    each, grad = smoothing / x.shape[1], None
+    log_p = F.log_softmax(x, 1)
+    log_p_y = log_p.gather(1, labels)
+    q = torch.expm1(log_p_y).neg_()  # 1 - p_y
+    minus_focus = power(q, gamma_pos) * (smoothing - 1 - each)
+    minus_others = torch.mul(log_p, gamma_neg).exp_().mul_(-each).scatter_(1, labels, 0)
+    if class_weight is not None:
+        minus_focus, minus_others = (
+            minus_focus.mul_(class_weight[labels]),
+            minus_others.mul_(along_channels(class_weight, x)),
+        )
+    value = minus_others.mul(log_p).sum(1, keepdim=True).addcmul_(minus_focus, log_p_y)
+    if needs_grad:
+        ratio = torch.rsub(q, 1).mul_(log_p_y).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # p_y log p_y / q
+        of_label = torch.addcmul(minus_focus, minus_focus, ratio, value=-gamma_pos)
+        grad = torch.addcmul(minus_others, minus_others, log_p, value=gamma_neg).scatter_(1, labels, of_label)
+        grad.sub_(log_p.exp_().mul_(grad.sum(1, keepdim=True)))
+    scale_and_mask_(value, grad, None, ignored)
+    return value.squeeze(1), grad

@@ -16,13 +16,14 @@ from losses_core.utils.focal import along_channels
 from losses_core.utils.stable import logistic_loss, scale_and_mask_
 
 
-def _bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
+def label_bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
+    """Largest gradient of an element, for class indices."""
     return 1.0 if class_weight is None else None
 
 
 @kernel(
     cross_entropy,
-    bound=_bound,
+    bound=label_bound,
     temporaries=4,
     large_blocks=True,
     supports=lambda pred, target, **_: target.ndim < pred.ndim,

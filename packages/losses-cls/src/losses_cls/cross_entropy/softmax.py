@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_cls._targets import check_index, class_vector, ignored_label, index_normalizer, is_index
+from losses_cls._targets import class_normalizer, ignored_label, prepare_classes
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
-from losses_core.errors import InputError
-from losses_core.kernels import Prepared, definition, delegate
+from losses_core.kernels import definition, delegate
 from losses_core.utils import checks
 from losses_core.utils.focal import along_channels
-from losses_core.utils.value_checks import check_probabilities
 
 _FEW = 1 << 14
 """Elements of an input on an accelerator for which masks are worth it: a kernel needs a third of the memory."""
-
-
-def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
-    ignore_index = options["ignore_index"]
-    if is_index(pred, target):
-        target, options["ignore_index"] = check_index(pred, target, ignore_index)
-    elif ignore_index in (None, -100):
-        options["ignore_index"] = check_probabilities(target, cure="Does it hold logits? Then apply softmax to them.")
-    else:
-        raise InputError(
-            f"ignore_index={ignore_index} has no meaning for a target of probabilities {tuple(target.shape)}: give "
-            "class indices, or exclude rows by a sample weight of 0."
-        )
-    options["class_weight"] = class_vector("class_weight", options["class_weight"], pred)
-    return pred, target, options
-
-
-def _normalizer(
-    pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, **_: Any
-) -> Tensor | None:
-    return index_normalizer(target, ignore_index, class_weight) if target.ndim < pred.ndim else None
 
 
 def _mean(
@@ -57,7 +34,7 @@ def _mean(
     return value.masked_fill(ignored.all(), 0)
 
 
-@definition(layout="classes", prepare=_prepare, normalizer=_normalizer, mean=_mean)
+@definition(layout="classes", prepare=prepare_classes, normalizer=class_normalizer, mean=_mean)
 def cross_entropy(
     pred: Tensor,
     target: Tensor,
@@ -78,25 +55,48 @@ def cross_entropy(
     Returns:
         ``Unreduced``: a value (N,*S), and as normalizer the class weight of each label, 0 where ignored.
     """
+    return negative_expectation(pred, target, class_weight, ignore_index, label_smoothing)  # type: ignore[return-value]
+
+
+def negative_expectation(
+    pred: Tensor,
+    target: Tensor,
+    class_weight: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    score: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """-Σ w q s over axis 1, q the target distribution: a weighted and smoothed label, or probabilities.
+
+    Args:
+        pred: logits (N,C,*S).
+        target: class indices (N,*S), or probabilities (N,C,*S).
+        class_weight: (C,).
+        ignore_index: label that is ignored; None: none is.
+        label_smoothing: in [0, 1].
+        score: s as a function of log p, -inf at -inf; None: log p itself, which makes the result the cross-entropy.
+    """
     if target.ndim == pred.ndim:
-        return _of_probabilities(pred, target.to(pred.dtype), class_weight, label_smoothing)  # type: ignore[return-value]
+        # 0 for a class of probability 0 with a logit of -inf, where the product is NaN
+        q = weighted_target(target.to(pred.dtype), class_weight, label_smoothing)
+        s = _scores(pred, score)
+        return -(q * s.masked_fill((q == 0) & (s == -torch.inf), 0)).sum(1)
     ignored = None if ignore_index is None else target == ignore_index
     if ignored is not None:
         pred, target = pred.masked_fill(ignored.unsqueeze(1), 0), target.masked_fill(ignored, 0)
-    log_p = F.log_softmax(pred, 1)
-    value = -log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+    s = _scores(pred, score)
+    value = -s.gather(1, target.unsqueeze(1)).squeeze(1)
     if class_weight is not None:
         value = value * class_weight[target]
     if label_smoothing:
-        weighted = log_p if class_weight is None else log_p * along_channels(class_weight, log_p)
+        weighted = s if class_weight is None else s * along_channels(class_weight, s)
         value = (1 - label_smoothing) * value - label_smoothing / pred.shape[1] * weighted.sum(1)
-    return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
+    return value if ignored is None else value.masked_fill(ignored, 0)
 
 
-def _of_probabilities(pred: Tensor, q: Tensor, class_weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """-Σ w q log p over axis 1; 0 for a class of probability 0 with a logit of -inf, where the product is NaN."""
-    q, log_p = weighted_target(q, class_weight, label_smoothing), F.log_softmax(pred, 1)
-    return -(q * log_p.masked_fill((q == 0) & (log_p == -torch.inf), 0)).sum(1)
+def _scores(pred: Tensor, score: Callable[[Tensor], Tensor] | None) -> Tensor:
+    log_p = F.log_softmax(pred, 1)
+    return log_p if score is None else score(log_p)
 
 
 def weighted_target(q: Tensor, class_weight: Tensor | None, label_smoothing: float) -> Tensor:

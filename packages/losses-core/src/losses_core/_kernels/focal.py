@@ -12,11 +12,12 @@ from losses_core.utils.focal import along_channels, sigmoid_focal
 from losses_core.utils.stable import power, scale_and_mask_
 
 
-def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, **_: Any) -> float | None:
+def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, epsilon: float = 0.0, **_: Any) -> float | None:
     """Largest gradient of an element, as p (-log p) is at most 1/e; None for options in tensors."""
     if class_weight is not None or isinstance(alpha, Tensor):
         return None
-    return (1 + gamma / 2) * (1 if alpha is None else max(alpha, 1 - alpha))
+    of_polynomial = abs(epsilon) * (gamma + 1) / 4
+    return (1 + gamma / 2 + of_polynomial) * (1 if alpha is None else max(alpha, 1 - alpha))
 
 
 @kernel(sigmoid_focal, bound=focal_bound, temporaries=11)
@@ -28,9 +29,13 @@ def sigmoid_focal_kernel(
     gamma: float,
     class_weight: Tensor | float | None,
     ignore_index: int | None,
+    epsilon: float = 0.0,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Value α_t q^γ ce and its gradient α_t q^(γ-1) [q (p-t) + γ (dq/dx) ce], where dq/dx = (1-2t) p (1-p)."""
+    """Value α_t q^γ ce and its gradient α_t q^(γ-1) [q (p-t) + γ (dq/dx) ce], where dq/dx = (1-2t) p (1-p).
+
+    With ε, ce + ε q takes the place of ce, and p-t + ε (dq/dx) that of p-t.
+    """
     p, part, grad = torch.sigmoid(x), x * t, None
     value = torch.logaddexp(x - part, part.neg_())  # ln(e^((1-t)x) + e^(-tx)), without cancellation
     sign = torch.rsub(t, 1, alpha=2)
@@ -39,9 +44,13 @@ def sigmoid_focal_kernel(
     outer, factor = power(q, gamma - 1 if whole else gamma), _factor(x, t, alpha, class_weight)
     if factor is not None:
         outer = outer * factor
+    if epsilon:
+        value.add_(q, alpha=epsilon)
     if needs_grad:
         turn = torch.addcmul(p, p, p, value=-1).mul_(sign)
         grad = p.sub_(t)
+        if epsilon:
+            grad.add_(turn, alpha=epsilon)
         if whole:
             grad.mul_(q).addcmul_(turn, value, value=gamma)
         else:

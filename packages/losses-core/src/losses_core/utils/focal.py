@@ -68,10 +68,12 @@ def sigmoid_focal(
     gamma: float = 2.0,
     class_weight: Tensor | float | None = None,
     ignore_index: int | None = None,
+    epsilon: float = 0.0,
 ) -> Unreduced:
     r"""Sigmoid focal loss of each element, the definition behind `sigmoid_focal_loss` and the classes of losses-cls.
 
-    .. math:: w_c\, \alpha_t\, q^\gamma \left[-t \log p - (1-t) \log(1-p)\right], \qquad q = t (1-p) + (1-t) p
+    .. math::
+        w_c\, \alpha_t\, q^\gamma \left[-t \log p - (1-t) \log(1-p) + \epsilon q\right], \qquad q = t (1-p) + (1-t) p
 
     Args:
         pred: logits, any shape.
@@ -81,21 +83,28 @@ def sigmoid_focal(
         gamma: focusing parameter, ≥ 0.
         class_weight: a number, or (C,) along axis 1.
         ignore_index: elements of the target equal to it are ignored.
+        epsilon: coefficient of the additional q of PolyLoss.
 
     Returns:
         ``Unreduced``: a value of the shape of ``pred``, and a normalizer of 1, 0 where ignored.
     """
     x, t, ignored = stable.fill_ignored(pred, target.to(pred.dtype), ignore_index)
-    value = focal_elements(x, t, alpha, gamma, class_weight)
+    value = focal_elements(x, t, alpha, gamma, class_weight, epsilon)
     return value if ignored is None else value.masked_fill(ignored, 0)  # type: ignore[return-value]
 
 
 def focal_elements(
-    x: Tensor, t: Tensor, alpha: Tensor | float | None, gamma: float, class_weight: Tensor | float | None
+    x: Tensor,
+    t: Tensor,
+    alpha: Tensor | float | None,
+    gamma: float,
+    class_weight: Tensor | float | None,
+    epsilon: float = 0.0,
 ) -> Tensor:
     """The formula of `sigmoid_focal`, for targets of the dtype of ``x``."""
     q = t + (1 - 2 * t) * torch.sigmoid(x)
-    value = stable.power(q, gamma) * stable.binary_cross_entropy(x, t)
+    value = stable.binary_cross_entropy(x, t)
+    value = stable.power(q, gamma) * (value + epsilon * q if epsilon else value)
     if alpha is not None:
         alpha = along_channels(alpha, x)
         value = value * (alpha * t + (1 - alpha) * (1 - t))
