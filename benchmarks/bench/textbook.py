@@ -125,6 +125,14 @@ def kl(pred: Tensor, target: Tensor, temperature: float = 4.0) -> Tensor:
     )
 
 
+def jensen_shannon(pred: Tensor, target: Tensor, beta: float = 0.5) -> Tensor:
+    """Generalized Jensen-Shannon divergence by ``F.kl_div``, as trainers of language models have it."""
+    log_s, log_p = F.log_softmax(pred, 1), F.log_softmax(target, 1)
+    mixture = torch.logsumexp(torch.stack((log_s + math.log(1 - beta), log_p + math.log(beta))), 0)
+    of_teacher, of_student = (F.kl_div(mixture, log, reduction="none", log_target=True) for log in (log_p, log_s))
+    return (beta * of_teacher + (1 - beta) * of_student).sum(1).mean()
+
+
 def contrast_in_batch(student: Tensor, teacher: Tensor, temperature: float = 0.07) -> Tensor:
     """InfoNCE both ways between the pairs of a batch, by ``F.cross_entropy``."""
     scores = F.normalize(student) @ F.normalize(teacher).T / temperature

@@ -50,6 +50,17 @@ PLOTS: dict[str, Plot] = {
         gradient="the angle",
         points=61,
     ),
+    "GeneralizedJSDLoss": Plot(
+        "student's margin",
+        (-6, 8),
+        (
+            *(Curve(f"beta={beta:g}", against_teacher, {"beta": beta}) for beta in (0.0, 0.5, 1.0)),
+            Curve("beta=0, skew=0.1", against_teacher, {"beta": 0.0, "skew": 0.1}),
+        ),
+        "Two classes; the teacher's margin is 2. Against a mixture, and with a skew, the loss is bounded.",
+        gradient="the margin",
+        limit=2.5,
+    ),
     "FeatureMSELoss": Plot(
         "distance from the teacher's feature",
         (-3, 3),

@@ -177,6 +177,12 @@ CASES = [
         budget=None,
     ),
     case(
+        "jsd_256x32000",
+        config={"type": "GeneralizedJSDLoss"},
+        inputs=inputs.pair(256, 32000, scale=2.0),
+        peers={"torch": Peer(lambda: textbook.jensen_shannon)},
+    ),
+    case(
         "feature_mse_16x256x56",
         config={"type": "FeatureMSELoss"},
         inputs=inputs.features(16, 256, 56, 56),

@@ -153,6 +153,16 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Jensen-Shannon divergence",
+        "Logits of a teacher",
+        logits,
+        _logit_edges(logits, large, one_class=True),
+        {
+            "losses": _ours("GeneralizedJSDLoss", exact.jensen_shannon),
+            "torch": always(lambda: textbook.jensen_shannon, exact.jensen_shannon),
+        },
+    ),
+    Subject(
         "Squared difference",
         "Features of a teacher",
         features,

@@ -181,6 +181,10 @@ def _kd(id="", **options):
     return _case("KnowledgeDistillationLoss", oracles.kd, KD, id, **options)
 
 
+def _jsd(id="", **options):
+    return _case("GeneralizedJSDLoss", oracles.jsd, {**KD, "peak": 1.5}, id, **options)
+
+
 def _features(loss, oracle):
     """The three elementwise losses have one list of parameters. Saved for backward: pred and target."""
     shared = {"edges": MAP_EDGES, "saved": 2.0, "peak": 1.5}
@@ -280,6 +284,24 @@ CASES = [
             ("columns", logits(), {"beta": 0.0, "gamma": 2.0}),
             ("tokens", logits(5, last=True), {"class_dim": -1, "temperature": 2.0}),
         )
+    ),
+    _jsd(),
+    _jsd("beta 0.1 hot", beta=0.1, temperature=3.0, temperature_squared=True),
+    _jsd("forward", beta=0, temperature=2.0),
+    _jsd("reverse", beta=1.0, temperature=2.0, temperature_squared=True),
+    _jsd("skewed forward", beta=0.0, skew=0.1, temperature=1.5),
+    _jsd("skewed reverse", beta=1, skew=0.1),
+    _jsd("tokens", make=logits(5, last=True), class_dim=-1, edges={}, teacher_detach=False),
+    _jsd("labels", make=labelled(*S), ignore=ignore_labels(), ignore_all=ignore_all, edges={}, saved=None),
+    _jsd(
+        "token labels",
+        make=labelled(5, last=True),
+        class_dim=2,
+        beta=0.7,
+        ignore=ignore_labels(-1),
+        ignore_all=ignore_all,
+        edges={},
+        saved=None,
     ),
     *_features("FeatureMSELoss", oracles.feature(2)),
     *_features("FeatureL1Loss", oracles.feature(1)),

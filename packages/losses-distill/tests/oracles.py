@@ -283,3 +283,35 @@ def nce(s, t, banks, contrast_idx, temperature, eps, log_z=None):
         value -= np.log(p[:, 0] / (p[:, 0] + c + eps))
         value -= np.log(c / (p[:, 1:] + c + eps)).sum(1)
     return value, found
+
+
+def jsd(
+    pred,
+    target,
+    beta=0.5,
+    temperature=1.0,
+    skew=None,
+    class_dim=None,
+    ignore_index=-100,
+    temperature_squared=False,
+    teacher_detach=True,
+    labels=None,
+):
+    s, t, value = _positions(pred, target, class_dim)
+    counted = np.ones(value.shape) if labels is None else labels != ignore_index
+
+    def kl(a, b):
+        return np.sum(a * np.log(a / b))
+
+    for i in np.ndindex(value.shape):
+        student, teacher = softmax(s[i] / temperature), softmax(t[i] / temperature)
+        share = skew or 0.0
+        if beta == 0:
+            value[i] = kl(teacher, share * teacher + (1 - share) * student)
+        elif beta == 1:
+            value[i] = kl(student, (1 - share) * teacher + share * student)
+        else:
+            mixture = (1 - beta) * student + beta * teacher
+            value[i] = beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+        value[i] *= counted[i] * (temperature**2 if temperature_squared else 1)
+    return value, counted

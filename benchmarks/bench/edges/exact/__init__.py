@@ -31,6 +31,7 @@ from bench.edges.exact.teachers import (
     decoupled,
     distances,
     distilled,
+    jensen_shannon,
     kernels,
     squared,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "distribution_focal",
     "generalized_dice",
     "hard_mining",
+    "jensen_shannon",
     "kernels",
     "lovasz",
     "lovasz_hinge",

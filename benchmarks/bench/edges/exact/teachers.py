@@ -42,6 +42,15 @@ def correlated(x: Array, t: Array) -> float:
     return total
 
 
+def jensen_shannon(x: Array, t: Array, *, beta: float = 0.5) -> float:
+    if not len(x):
+        return 0.0
+    log_s, log_p = log_softmax(x), log_softmax(t)
+    log_m = np.logaddexp(log_s + np.log(1 - beta), log_p + np.log(beta))
+    of_teacher, of_student = (np.exp(log) * (log - log_m) for log in (log_p, log_s))
+    return float((beta * of_teacher + (1 - beta) * of_student).sum(1).mean())
+
+
 def squared(x: Array, t: Array) -> float:
     return mean((x - t) ** 2)
 

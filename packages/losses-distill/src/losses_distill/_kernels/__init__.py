@@ -4,6 +4,7 @@ from losses_distill._kernels import attention as attention
 from losses_distill._kernels import dist as dist
 from losses_distill._kernels import dkd as dkd
 from losses_distill._kernels import elementwise as elementwise
+from losses_distill._kernels import jsd_loss as jsd_loss
 from losses_distill._kernels import kd as kd
 from losses_distill._kernels import pkt as pkt
 from losses_distill._kernels import rkd as rkd
