@@ -6,10 +6,12 @@ from gallery.inputs import (
     against_teacher,
     beside,
     double,
+    listed,
     noisy_map,
     normal,
     one_location,
     one_point,
+    teacher_logit,
     turned,
     with_label,
 )
@@ -60,6 +62,24 @@ PLOTS: dict[str, Plot] = {
         "Two classes; the teacher's margin is 2. Against a mixture, and with a skew, the loss is bounded.",
         gradient="the margin",
         limit=2.5,
+    ),
+    "SparseKDLoss": Plot(
+        "student's logit of the first class (the teacher's is 2)",
+        (-4, 8),
+        tuple(Curve(f"tail={tail}", listed, {"tail": tail}) for tail in ("bucket", "ignore", "renormalize")),
+        "Four classes, two of them listed. Without the tail the loss may be negative; renormalized, the student learns "
+        "that there is no other class.",
+        gradient="the logit",
+    ),
+    "BinaryKDLoss": Plot(
+        "student's logit",
+        (-8, 8),
+        (
+            *(Curve(f"teacher's logit {value:g}", teacher_logit(value)) for value in (-4.0, 0.0, 2.0)),
+            Curve("teacher's logit 2, temperature=4", teacher_logit(2.0), {"temperature": 4.0}),
+        ),
+        "The loss is 0 where the logits are equal, also where the teacher is sure that the class is absent.",
+        gradient="the logit",
     ),
     "FeatureMSELoss": Plot(
         "distance from the teacher's feature",

@@ -40,6 +40,17 @@ def _classified_pair(n: int, c: int) -> inputs.Make:
     return make
 
 
+def _most_probable(n: int, c: int, k: int) -> inputs.Make:
+    """Logits, and the ids and log-probabilities of the k most probable classes of a teacher."""
+
+    def make(g: Generator) -> Inputs:
+        given = inputs.pair(n, c, scale=2.0)(g)
+        log_p, ids = given.target.log_softmax(-1).topk(k, -1)
+        return Inputs(given.pred, (ids, log_p))
+
+    return make
+
+
 def mmrazor(module: str, name: str, **options: object) -> Peer:
     return Peer(lambda: load(f"mmrazor.models.losses.{module}:{name}")(**options))
 
@@ -181,6 +192,19 @@ CASES = [
         config={"type": "GeneralizedJSDLoss"},
         inputs=inputs.pair(256, 32000, scale=2.0),
         peers={"torch": Peer(lambda: textbook.jensen_shannon)},
+    ),
+    case(
+        "sparse_kd_256x32000_k64",
+        config={"type": "SparseKDLoss"},
+        inputs=_most_probable(256, 32000, 64),
+        peers={"torch": Peer(lambda: textbook.sparse_kl)},
+    ),
+    case(
+        "binary_kd_20000x80",
+        config={"type": "BinaryKDLoss"},
+        inputs=inputs.pair(20000, 80, scale=2.0),
+        peers={"torch": Peer(lambda: textbook.binary_kl)},
+        elementwise=True,
     ),
     case(
         "feature_mse_16x256x56",

@@ -33,6 +33,17 @@ def classified(make: Make) -> Make:
     return lambda: dataclasses.replace(make(), call={"labels": torch.arange(len(make().pred)) % 5})
 
 
+def most_probable(make: Make) -> Make:
+    """The two most probable classes of the teacher in place of its logits."""
+
+    def listed() -> Inputs:
+        given = make()
+        log_p, ids = given.target.log_softmax(-1).topk(2, -1)
+        return Inputs(given.pred, (ids, log_p))
+
+    return listed
+
+
 def features() -> Inputs:
     return Inputs(random(4, 6, 5, 5), random(4, 6, 5, 5, seed=1))
 
@@ -57,6 +68,12 @@ def _equal(given: Inputs) -> Tensor:
 def _zeros(given: Inputs) -> Tensor:
     pred = given.pred.clone()
     pred[1] = 0
+    return pred
+
+
+def _sure(given: Inputs) -> Tensor:
+    pred = given.pred.clone()
+    pred[:, 0] = 60
     return pred
 
 
@@ -160,6 +177,33 @@ SUBJECTS = [
         {
             "losses": _ours("GeneralizedJSDLoss", exact.jensen_shannon),
             "torch": always(lambda: textbook.jensen_shannon, exact.jensen_shannon),
+        },
+    ),
+    Subject(
+        "The most probable classes",
+        "Logits of a teacher",
+        most_probable(logits),
+        (
+            *half(most_probable(large), ", 256×1000"),
+            *saturated(most_probable(logits)),
+            Edge("a student that is sure", changed(most_probable(logits), _sure), bounds=ANY),
+            Edge("empty batch", nothing(most_probable(logits)), still=True),
+            Edge("one sample", one(most_probable(logits)), bounds=ANY, still=True),
+            compiled(most_probable(logits)),
+        ),
+        {
+            "losses": _ours("SparseKDLoss", exact.listed),
+            "torch": always(lambda: textbook.sparse_kl, exact.listed),
+        },
+    ),
+    Subject(
+        "Binary divergence",
+        "Logits of a teacher",
+        logits,
+        _logit_edges(logits, large, one_class=True),
+        {
+            "losses": _ours("BinaryKDLoss", exact.binary),
+            "torch": always(lambda: textbook.binary_kl, exact.binary),
         },
     ),
     Subject(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from losses_core.utils.precision import map_tensors
 from losses_testkit import Case, Inputs
 
 from . import oracles
@@ -51,6 +52,30 @@ def ignore_all(inputs):
     return Inputs(inputs.pred, inputs.target, {"labels": torch.full_like(inputs.call["labels"], -100)})
 
 
+def top_k(*places, k=3, temperature=1.0, padding=False):
+    """Logits of a student (n,*places,C), and ids and log-probabilities of the k most probable classes of a teacher."""
+
+    def make(generator, n):
+        teacher = torch.log_softmax(_randn(generator, n, *places, C) * 2 / temperature, -1)
+        log_p, ids = teacher.topk(k, -1)
+        if padding:
+            ids[..., 1] = -1
+            log_p[..., 0, -1] = -INF
+            ids[-1:] = -1  # nothing is listed
+        return Inputs(_randn(generator, n, *places, C) * 2, (ids, log_p))
+
+    return make
+
+
+def labelled_top_k(*places):
+    def make(generator, n):
+        inputs = top_k(*places)(generator, n)
+        inputs.call["labels"] = torch.randint(0, C, (n, *places), generator=generator)
+        return inputs
+
+    return make
+
+
 def features(*shape, teacher=None, shift=0.0):
     """Features (n,*shape) of the student and (n,*teacher) of the teacher."""
 
@@ -82,7 +107,10 @@ def same_images(generator, n):
 
 
 def _at(pred, target, **call):
-    return lambda: Inputs(pred.double(), target.double(), call)
+    def double(tensor):
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    return lambda: Inputs(double(pred), map_tensors(double, target), call)
 
 
 INF = float("inf")
@@ -106,6 +134,16 @@ DKD_EDGES = {
     "one sample": _at(torch.randn(1, 5), torch.randn(1, 5), labels=LABEL[:1]),
     "uniform": _at(torch.full((3, 5), 7.0), torch.zeros(3, 5), labels=LABEL[:3]),
     "all ignored": _at(GAPS, GAPS.flip(1), labels=torch.full((4,), -100)),
+}
+_LISTED = torch.tensor([[0, 1], [2, 1], [-1, 0], [-1, -1]])
+SPARSE_EDGES = {
+    "gaps of 2000": _at(GAPS, (_LISTED[[0, 1, 0, 1]], GAPS.flip(1).log_softmax(1)[:, :2])),
+    "padding": _at(GAPS[[1] * 4], (_LISTED, torch.full((4, 2), -1.5))),
+    "teacher without a rest": _at(GAPS, (_LISTED[[0] * 4], torch.tensor([[-0.5, -0.2]] * 4))),
+    "-inf in both": _at(MASKED, (torch.tensor([[0, 2], [1, 2], [1, 2]]), torch.tensor([[-0.5, -0.9]] * 3))),
+    "all classes": _at(GAPS, (torch.tensor([[0, 1, 2]] * 4), GAPS.flip(1).log_softmax(1))),
+    "one class": _at(torch.randn(3, 1), (torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 1))),
+    "uniform": _at(torch.full((3, 5), 7.0), (torch.tensor([[0, 1]] * 3), torch.full((3, 2), -1.6))),
 }
 ROWS = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
 ROW_EDGES = {
@@ -183,6 +221,11 @@ def _kd(id="", **options):
 
 def _jsd(id="", **options):
     return _case("GeneralizedJSDLoss", oracles.jsd, {**KD, "peak": 1.5}, id, **options)
+
+
+def _sparse(id="", make=None, **options):
+    kind = {"make": make or top_k(), "edges": SPARSE_EDGES, "saved": 2.5}
+    return _case("SparseKDLoss", oracles.sparse_kd, kind, id, **options)
 
 
 def _features(loss, oracle):
@@ -303,6 +346,17 @@ CASES = [
         edges={},
         saved=None,
     ),
+    _sparse(),
+    _sparse("ignore", tail="ignore"),
+    _sparse("renormalize", tail="renormalize", temperature=2.0),
+    _sparse("hot", top_k(temperature=1.5), temperature=3.0, teacher_temperature=1.5),
+    _sparse("hot ignore", temperature=0.5, tail="ignore"),
+    _sparse("all classes", top_k(k=C, temperature=2.0), saved=None, temperature=3.0, teacher_temperature=2.0),
+    _sparse("tokens with padding", top_k(5, padding=True)),
+    _sparse("padding renormalize", top_k(5, padding=True), tail="renormalize"),
+    _sparse("labels", labelled_top_k(*S), ignore=ignore_labels(-1), ignore_all=ignore_all, saved=None),
+    _case("BinaryKDLoss", oracles.binary_kd, {**KD, "peak": 1.5}),
+    _case("BinaryKDLoss", oracles.binary_kd, {**KD, "make": logits(*S), "peak": 1.5}, "hot", temperature=3.0),
     *_features("FeatureMSELoss", oracles.feature(2)),
     *_features("FeatureL1Loss", oracles.feature(1)),
     *_features("FeatureCosineLoss", oracles.feature_cosine),

@@ -315,3 +315,32 @@ def jsd(
             value[i] = beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
         value[i] *= counted[i] * (temperature**2 if temperature_squared else 1)
     return value, counted
+
+
+def sparse_kd(pred, target, temperature=1.0, tail="bucket", teacher_temperature=1.0, ignore_index=-100, labels=None):
+    ids, log_p = target
+    value = np.zeros(pred.shape[:-1])
+    counted = np.ones(value.shape) if labels is None else labels != ignore_index
+    for i in np.ndindex(value.shape):
+        listed = (ids[i] >= 0) & (log_p[i] > -np.inf)
+        k, p = ids[i][listed], np.exp(log_p[i][listed])
+        s = softmax(pred[i] / temperature)
+        if not len(k) or not counted[i]:
+            continue
+        rest_p, rest_s = max(1 - p.sum(), 0) if len(k) < len(s) else 0, np.delete(s, k).sum()
+        power = teacher_temperature / temperature
+        if tail == "renormalize":
+            p = p**power / (p**power).sum()
+        elif power != 1:
+            total = (p**power).sum() + rest_p**power
+            p, rest_p = p**power / total, rest_p**power / total
+        value[i] = np.sum(p * np.log(p / s[k]))
+        if tail == "bucket" and rest_p > 0:
+            value[i] += rest_p * np.log(rest_p / rest_s)
+        value[i] *= temperature**2
+    return value, counted
+
+
+def binary_kd(pred, target, temperature=1.0):
+    p, q = (1 / (1 + np.exp(-z / temperature)) for z in (pred, target))
+    return temperature**2 * (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))), 1.0

@@ -25,6 +25,7 @@ from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hin
 from bench.edges.exact.teachers import (
     angles,
     attention,
+    binary,
     contrast,
     correlated,
     cosine,
@@ -33,6 +34,7 @@ from bench.edges.exact.teachers import (
     distilled,
     jensen_shannon,
     kernels,
+    listed,
     squared,
 )
 
@@ -44,6 +46,7 @@ __all__ = [
     "angles",
     "asymmetric",
     "attention",
+    "binary",
     "binary_cross_entropy",
     "box_loss",
     "contrast",
@@ -59,6 +62,7 @@ __all__ = [
     "hard_mining",
     "jensen_shannon",
     "kernels",
+    "listed",
     "lovasz",
     "lovasz_hinge",
     "quality_focal",

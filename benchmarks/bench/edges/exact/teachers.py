@@ -51,6 +51,25 @@ def jensen_shannon(x: Array, t: Array, *, beta: float = 0.5) -> float:
     return float((beta * of_teacher + (1 - beta) * of_student).sum(1).mean())
 
 
+def listed(x: Array, target: Target) -> float:
+    """Of the classes in a list, and all others as one."""
+    ids, log_p = target
+    if not len(x):
+        return 0.0
+    log_s, total = log_softmax(x), 0.0
+    for row, k, log in zip(log_s, ids, log_p, strict=True):
+        rest = max(1 - np.exp(log).sum(), 0.0)
+        total += (np.exp(log) * (log - row[k])).sum()
+        if rest and len(k) < len(row):
+            total += rest * (np.log(rest) - np.logaddexp.reduce(np.delete(row, k)))
+    return float(total / len(x))
+
+
+def binary(x: Array, t: Array) -> float:
+    logs = [(-np.logaddexp(0, -z), -np.logaddexp(0, z)) for z in (x, t)]
+    return mean(sum(np.exp(log_q) * (log_q - log_p) for log_p, log_q in zip(*logs, strict=True)))
+
+
 def squared(x: Array, t: Array) -> float:
     return mean((x - t) ** 2)
 
