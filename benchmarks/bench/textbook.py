@@ -149,6 +149,12 @@ def binary_kl(pred: Tensor, target: Tensor) -> Tensor:
     return cross - entropy
 
 
+def similarities(pred: Tensor, target: Tensor) -> Tensor:
+    """Squared difference of the similarities of a batch, scaled to length 1 for each sample."""
+    ours, theirs = (F.normalize(x.flatten(1) @ x.flatten(1).T) for x in (pred, target))
+    return F.mse_loss(ours, theirs)
+
+
 def contrast_in_batch(student: Tensor, teacher: Tensor, temperature: float = 0.07) -> Tensor:
     """InfoNCE both ways between the pairs of a batch, by ``F.cross_entropy``."""
     scores = F.normalize(student) @ F.normalize(teacher).T / temperature

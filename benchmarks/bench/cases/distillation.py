@@ -252,6 +252,33 @@ CASES = [
         budget=None,
     ),
     case(
+        "cwd_8x256x56",
+        config={"type": "CWDLoss", "temperature": 4.0},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"mmrazor": mmrazor("cwd", "ChannelWiseDivergence", tau=4.0)},
+        budget=2.5,
+    ),
+    case(
+        "pkd_8x256x56",
+        config={"type": "PKDLoss"},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"mmrazor": mmrazor("pkd_loss", "PKDLoss")},
+        budget=2.5,
+    ),
+    case(
+        "sp_64x256x7",
+        config={"type": "SPLoss"},
+        inputs=inputs.features(64, 256, 7, 7),
+        peers={
+            "textbook": Peer(lambda: textbook.similarities),
+            "torchdistill": Peer(
+                torchdistill("SPKDLoss", "m", "m", "batchmean").make, variant="rows over their L1 norm"
+            ),
+        },
+        grows=(1,),
+        budget=None,
+    ),
+    case(
         "rkd_distance_256x512",
         config={"type": "RKDDistanceLoss"},
         inputs=inputs.pair(256, 512),

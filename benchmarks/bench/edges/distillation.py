@@ -91,6 +91,17 @@ def _all_equal(given: Inputs) -> Tensor:
     return given.pred[:1].expand_as(given.pred).clone()
 
 
+def _constant_channels(given: Inputs) -> Tensor:
+    pred = given.pred.clone()
+    pred[:, :2] = 3
+    return pred
+
+
+def _one_position(given: Inputs) -> Tensor:
+    target: Tensor = given.target[:1, :, :1, :1]
+    return target
+
+
 def _logit_edges(small: Make, big: Make, *, one_class: bool = False) -> tuple[Edge, ...]:
     alone = Edge("one class", lambda: Inputs(random(6, 1), random(6, 1, seed=1)), bounds=ANY, still=True)
     single = (alone,) if one_class else ()
@@ -238,6 +249,30 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Channel-wise divergence",
+        "Features of a teacher",
+        features,
+        FEATURES,
+        {
+            "losses": _ours("CWDLoss", exact.channels),
+            "mmrazor": always(mmrazor("cwd", "ChannelWiseDivergence").make, exact.channels),
+        },
+    ),
+    Subject(
+        "Correlation of channels",
+        "Features of a teacher",
+        features,
+        (
+            *FEATURES,
+            Edge("constant channels", changed(features, _constant_channels)),
+            Edge("one position", changed(features, lambda given: given.pred[:1, :, :1, :1], _one_position), still=True),
+        ),
+        {
+            "losses": _ours("PKDLoss", exact.standardized),
+            "mmrazor": always(mmrazor("pkd_loss", "PKDLoss").make, exact.standardized),
+        },
+    ),
+    Subject(
         "RKD, distances",
         "Relations between samples",
         rows,
@@ -267,6 +302,16 @@ SUBJECTS = [
         {
             "losses": _ours("PKTLoss", exact.kernels),
             "torchdistill": always(torchdistill("PKTLoss", "m", "output", "m", "output").make, exact.kernels),
+        },
+    ),
+    Subject(
+        "Similarities",
+        "Relations between samples",
+        rows,
+        RELATIONS,
+        {
+            "losses": _ours("SPLoss", exact.similarities),
+            "torch": always(lambda: textbook.similarities, exact.similarities),
         },
     ),
     Subject(

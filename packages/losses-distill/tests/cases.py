@@ -189,6 +189,12 @@ def sent_rows(width=None, *more):
     return sent
 
 
+def sent_channels(inputs, sizes):
+    """Sums and numbers, moments, and largest magnitudes of each channel; the gradient of the first two comes back."""
+    channels = inputs.target.shape[2 if inputs.target.ndim == 3 else 1]
+    return [3 * channels * 8, 2 * channels * 8, 2 * channels * 8, 16], [2 * channels * 8, 3 * channels * 8]
+
+
 def _own_images(sizes):
     return max(sizes) * 8
 
@@ -204,6 +210,15 @@ RELATION = {
     "edges": ROW_EDGES,
     "sent": sent_rows(),
     "why": "samples are compared with each other",
+}
+ADAPTED = features(3, 2, 5, teacher=(7, 2, 5))
+PKD = {"weight": False, "sent": sent_channels, "why": "the elements of a channel are compared with each other"}
+PKD_EDGES = {
+    **MAP_EDGES,
+    "constant channels": _at(MAPS * torch.tensor([0.0, 1.0, 1.0, 0.0]).reshape(4, 1, 1) + 3, MAPS),
+    "constant teacher": _at(MAPS, MAPS * 0 + 7),
+    "far from zero": _at(MAPS + 1e4, MAPS),
+    "one element": _at(MAPS[:1, :, :1, :1], MAPS[:1, :, :1, :1]),
 }
 STATEFUL = {**RELATION, "stateful": True}
 # no axis of 4, the batch that is compiled first: the compiler takes axes of one size for one symbol
@@ -257,6 +272,7 @@ def _features(loss, oracle):
             teacher_channels=5,
             resize="min",
         ),
+        _case(loss, oracle, {"make": features(*MAP)}, "weighted mean", weighted_mean=True),
         _case(
             loss, oracle, {"make": features(3, 5, 3, teacher=(3, 3, 7))}, "pooled", resize="min", student_channels=3,
             teacher_channels=3,
@@ -399,6 +415,30 @@ CASES = [
         teacher_channels=3,
         mask_mode="channel",
     ),
+    *(
+        _case("CWDLoss", oracles.cwd, {"make": make, "edges": edges, **bounds}, id, **options)
+        for id, make, edges, bounds, options in (
+            ("", features(*MAP), MAP_EDGES, {"saved": 2.0, "peak": 2.5}, {}),
+            ("hot tokens", features(*TOKENS), {}, {"saved": 2.0, "peak": 2.5}, {"temperature": 4.0}),
+            ("volumes", features(5, 2, 2, 3), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("pooled", features(3, 5, 3, teacher=(3, 3, 7)), {}, {}, {"resize": "min"}),
+            ("adapter", ADAPTED, {}, {}, {"student_channels": 3, "teacher_channels": 7}),
+        )
+    ),
+    *(
+        _case("PKDLoss", oracles.pkd, {**PKD, "make": make, "edges": edges, **bounds}, id, **options)
+        for id, make, edges, bounds, options in (
+            ("", features(*MAP, shift=3.0), PKD_EDGES, {"saved": 2.0, "peak": 2.5}, {}),
+            ("tokens", features(*TOKENS), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("vectors", features(*VECTOR), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("volumes", features(5, 2, 2, 3), {}, {"saved": 2.0, "peak": 2.5}, {"eps": 1e-3}),
+            ("pooled", features(3, 5, 3, teacher=(3, 3, 7)), {}, {}, {"resize": "min"}),
+            ("adapter", ADAPTED, {}, {}, {"student_channels": 3, "teacher_channels": 7}),
+        )
+    ),
+    _case("SPLoss", oracles.sp, RELATION),
+    _case("SPLoss", oracles.sp, RELATION, "maps", make=features(3, 2, 2, teacher=(5, 3)), edges={}),
+    _case("SPLoss", oracles.sp, RELATION, "eps", eps=1e-3),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION, "squared", squared=True),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION, "normalized", l2_normalize=True),

@@ -109,7 +109,16 @@ def _adapted(pred, student_channels, teacher_channels):
 
 
 def feature(power):
-    def oracle(pred, target, normalize=False, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+    def oracle(
+        pred,
+        target,
+        normalize=False,
+        student_channels=None,
+        teacher_channels=None,
+        resize=None,
+        eps=1e-6,
+        weighted_mean=False,
+    ):
         pred, target = _matched(pred, target, resize)
         pred = _adapted(pred, student_channels, teacher_channels)
         if normalize:
@@ -119,7 +128,16 @@ def feature(power):
     return oracle
 
 
-def feature_cosine(pred, target, normalize=False, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+def feature_cosine(
+    pred,
+    target,
+    normalize=False,
+    student_channels=None,
+    teacher_channels=None,
+    resize=None,
+    eps=1e-6,
+    weighted_mean=False,
+):
     pred, target = _matched(pred, target, resize)
     pred = _adapted(pred, student_channels, teacher_channels)
     c = _channels(pred)
@@ -344,3 +362,37 @@ def sparse_kd(pred, target, temperature=1.0, tail="bucket", teacher_temperature=
 def binary_kd(pred, target, temperature=1.0):
     p, q = (1 / (1 + np.exp(-z / temperature)) for z in (pred, target))
     return temperature**2 * (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))), 1.0
+
+
+def cwd(pred, target, temperature=1.0, student_channels=None, teacher_channels=None, resize=None):
+    pred, target = _matched(pred, target, resize)
+    pred = _adapted(pred, student_channels, teacher_channels)
+    s, t = (np.moveaxis(x, _channels(x), 1).reshape(len(x), x.shape[_channels(x)], -1) for x in (pred, target))
+    value = np.zeros(s.shape[:2])
+    for i in np.ndindex(value.shape):
+        p, q = softmax(s[i] / temperature), softmax(t[i] / temperature)
+        value[i] = temperature**2 * np.sum(q * np.log(q / p))
+    return value, 1.0
+
+
+def pkd(pred, target, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+    pred, target = _matched(pred, target, resize)
+    pred = _adapted(pred, student_channels, teacher_channels)
+    z = []
+    for x in (pred, target):
+        rows = np.moveaxis(x, _channels(x), 0)
+        standard = np.zeros(rows.shape)
+        for c, row in enumerate(rows):
+            if row.size > 1 and row.std(ddof=1) > eps * np.abs(row).max():
+                standard[c] = (row - row.mean()) / row.std(ddof=1)
+        z.append(np.moveaxis(standard, 0, _channels(x)))
+    return (z[0] - z[1]) ** 2 / 2, 1.0
+
+
+def sp(pred, target, eps=1e-12):
+    rows = []
+    for x in (pred, target):
+        x = x.reshape(len(x), -1)
+        g = np.array([[a @ b for b in x] for a in x]).reshape(len(x), len(x))
+        rows.append(np.array([row / np.sqrt(row @ row) if np.sqrt(row @ row) > eps else row * 0 for row in g]))
+    return (rows[0] - rows[1]).reshape(len(pred), len(pred)) ** 2, 1.0

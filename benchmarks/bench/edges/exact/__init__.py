@@ -26,6 +26,7 @@ from bench.edges.exact.teachers import (
     angles,
     attention,
     binary,
+    channels,
     contrast,
     correlated,
     cosine,
@@ -35,7 +36,9 @@ from bench.edges.exact.teachers import (
     jensen_shannon,
     kernels,
     listed,
+    similarities,
     squared,
+    standardized,
 )
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "binary",
     "binary_cross_entropy",
     "box_loss",
+    "channels",
     "contrast",
     "correlated",
     "cosine",
@@ -67,9 +71,11 @@ __all__ = [
     "lovasz_hinge",
     "quality_focal",
     "sigmoid_focal",
+    "similarities",
     "smooth_l1",
     "softmax_focal",
     "squared",
+    "standardized",
     "unknown",
     "varifocal",
 ]

@@ -80,6 +80,31 @@ def cosine(x: Array, t: Array) -> float:
     return 1 - mean((unit(x) * unit(t)).sum(1)) if len(x) else 0.0
 
 
+def channels(x: Array, t: Array) -> float:
+    """Divergence of the distributions of each channel over the positions."""
+    if not len(x):
+        return 0.0
+    log_p, log_q = (log_softmax(a.reshape(-1, a.shape[2] * a.shape[3])) for a in (x, t))
+    return float((np.exp(log_q) * (log_q - log_p)).sum(1).mean())
+
+
+def standardized(x: Array, t: Array) -> float:
+    """Half the squared difference of standardized channels."""
+    if not len(x):
+        return 0.0
+    rows = [np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (x, t)]
+    z = []
+    for a in rows:
+        deviation = a.std(1, ddof=1, keepdims=True)
+        varies = deviation > 1e-6 * np.abs(a).max(1, keepdims=True)
+        z.append(np.where(varies, (a - a.mean(1, keepdims=True)) / np.where(varies, deviation, 1), 0))
+    return mean((z[0] - z[1]) ** 2) / 2
+
+
+def similarities(x: Array, t: Array) -> float:
+    return mean((unit(x @ x.T) - unit(t @ t.T)) ** 2)
+
+
 def distances(x: Array, t: Array) -> float:
     scaled = []
     for points in (x, t):

@@ -7,6 +7,8 @@ from losses_distill._kernels import dkd as dkd
 from losses_distill._kernels import elementwise as elementwise
 from losses_distill._kernels import jsd_loss as jsd_loss
 from losses_distill._kernels import kd as kd
+from losses_distill._kernels import pkd as pkd
 from losses_distill._kernels import pkt as pkt
 from losses_distill._kernels import rkd as rkd
+from losses_distill._kernels import sp as sp
 from losses_distill._kernels import sparse_kd as sparse_kd
