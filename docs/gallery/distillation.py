@@ -11,7 +11,6 @@ from gallery.inputs import (
     normal,
     one_location,
     one_point,
-    scaled_map,
     teacher_logit,
     turned,
     with_label,
@@ -132,10 +131,9 @@ PLOTS: dict[str, Plot] = {
     "PKDLoss": Plot(
         "distance from the teacher's features",
         (-3, 3),
-        (Curve("noise", noisy_map), Curve("scale", scaled_map)),
-        "Noise, in the teacher's standard deviations, and the scale of noisy features. The scale does not count, its "
-        "sign does.",
-        gradient="it",
+        (Curve("1 − ρ", noisy_map),),
+        "Noise, in the teacher's standard deviations. However strong it is, the loss is bounded.",
+        gradient="the distance",
     ),
     "RKDDistanceLoss": Plot(
         "one of four points moved by",

@@ -154,11 +154,6 @@ def one_location(t: Tensor) -> tuple[Tensor, Tensor]:
     return MAP * (1 + (t - 1) * place), MAP
 
 
-def scaled_map(t: Tensor) -> tuple[Tensor, Tensor]:
-    """The teacher's feature map with noise of a third of its strength, scaled by t."""
-    return t * (MAP + normal(1, 4, 4, 4, seed=2) / 3), MAP
-
-
 def noisy_map(t: Tensor) -> tuple[Tensor, Tensor]:
     return MAP + t * normal(1, 4, 4, 4, seed=2), MAP
 

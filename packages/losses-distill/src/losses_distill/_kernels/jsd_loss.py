@@ -15,7 +15,9 @@ from losses_distill.jsd_loss import find_terms, generalized_jsd_loss
 _DIRECTIONS = {0.0: "forward", 1.0: "reverse"}
 
 
-def _bound(*, beta: float, temperature: Any, skew: float | None, temperature_squared: bool, **_: Any) -> float | None:
+def _bound(
+    *, beta: float, temperature: float | Tensor, skew: float | None, temperature_squared: bool, **_: Any
+) -> float | None:
     """An upper bound of the gradient's magnitude; KL(S ‖ P) has none."""
     if isinstance(temperature, Tensor) or (beta == 1 and skew is None):
         return None

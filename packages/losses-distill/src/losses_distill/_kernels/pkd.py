@@ -27,7 +27,8 @@ def pkd(x: Tensor, target: Tensor, *, eps: float, needs_grad: bool, **_: Any) ->
     # a small gradient in fp16 is kept in float32
     grad = torch.empty_like(x, dtype=precision if x.dtype == torch.float16 else x.dtype) if needs_grad else None
     channels_first = [t.mT if x.ndim == 3 else t for t in (x, target, *(() if grad is None else (grad,)))]
-    rows, others = as_rows("channels", channels_first[0], channels_first[1:])
+    rows, optional = as_rows("channels", channels_first[0], channels_first[1:])
+    others = [t for t in optional if t is not None]  # all are there
     dims = [dim for dim in range(rows.ndim) if dim != 1]
     shape = (-1, 1) if rows.ndim == 3 else (-1,)
     number = rows.numel() // rows.shape[1]
@@ -70,4 +71,4 @@ def _blocks(rows: Tensor, others: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         yield rows, *others
         return
     for block, parts in split("channels", rows, others, block_size(rows, _TEMPORARIES, large=True)):
-        yield block, *parts
+        yield block, *(part for part in parts if part is not None)
