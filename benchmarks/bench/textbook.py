@@ -187,6 +187,36 @@ def kl(pred: Tensor, target: Tensor, temperature: float = 4.0) -> Tensor:
     )
 
 
+def jensen_shannon(pred: Tensor, target: Tensor, beta: float = 0.5) -> Tensor:
+    """Generalized Jensen-Shannon divergence by ``F.kl_div``, as trainers of language models have it."""
+    log_s, log_p = F.log_softmax(pred, 1), F.log_softmax(target, 1)
+    mixture = torch.logsumexp(torch.stack((log_s + math.log(1 - beta), log_p + math.log(beta))), 0)
+    of_teacher, of_student = (F.kl_div(mixture, log, reduction="none", log_target=True) for log in (log_p, log_s))
+    return (beta * of_teacher + (1 - beta) * of_student).sum(1).mean()
+
+
+def sparse_kl(pred: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+    """Divergence from the most probable classes of a teacher, and the rest as one class, 1 - Σ of both."""
+    ids, log_p = target
+    log_s = F.log_softmax(pred, -1).gather(-1, ids)
+    rests = [torch.log1p(-log.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7)) for log in (log_p, log_s)]
+    log_p, log_s = torch.cat((log_p, rests[0]), -1), torch.cat((log_s, rests[1]), -1)
+    return F.kl_div(log_s, log_p, reduction="none", log_target=True).sum(-1).mean()
+
+
+def binary_kl(pred: Tensor, target: Tensor) -> Tensor:
+    """Divergence of each logit by two calls of torch's binary cross-entropy."""
+    q = torch.sigmoid(target)
+    cross, entropy = (F.binary_cross_entropy_with_logits(z, q) for z in (pred, target))
+    return cross - entropy
+
+
+def similarities(pred: Tensor, target: Tensor) -> Tensor:
+    """Squared difference of the similarities of a batch, scaled to length 1 for each sample."""
+    ours, theirs = (F.normalize(x.flatten(1) @ x.flatten(1).T) for x in (pred, target))
+    return F.mse_loss(ours, theirs)
+
+
 def contrast_in_batch(student: Tensor, teacher: Tensor, temperature: float = 0.07) -> Tensor:
     """InfoNCE both ways between the pairs of a batch, by ``F.cross_entropy``."""
     scores = F.normalize(student) @ F.normalize(teacher).T / temperature

@@ -181,6 +181,18 @@ def against_teacher(t: Tensor) -> tuple[Tensor, Tensor]:
     return margin(t), double([2, 0])
 
 
+def listed(t: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Four classes, of which the teacher lists two; the student's logit of the first is varied."""
+    zero = torch.zeros_like(t)
+    log_p = double([2, 1, 0, 0]).log_softmax(1)
+    return torch.stack([t, zero + 1, zero, zero])[None], (torch.tensor([[0, 1]]), log_p[:, :2])
+
+
+def teacher_logit(value: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """One logit, and the teacher's."""
+    return lambda t: (t.reshape(1), double(value))
+
+
 def with_label(t: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Three classes; the target class's logit is varied."""
     zero = torch.zeros_like(t)

@@ -40,6 +40,17 @@ def _classified_pair(n: int, c: int) -> inputs.Make:
     return make
 
 
+def _most_probable(n: int, c: int, k: int) -> inputs.Make:
+    """Logits, and the ids and log-probabilities of the k most probable classes of a teacher."""
+
+    def make(g: Generator) -> Inputs:
+        given = inputs.pair(n, c, scale=2.0)(g)
+        log_p, ids = given.target.log_softmax(-1).topk(k, -1)
+        return Inputs(given.pred, (ids, log_p))
+
+    return make
+
+
 def mmrazor(module: str, name: str, **options: object) -> Peer:
     return Peer(lambda: load(f"mmrazor.models.losses.{module}:{name}")(**options))
 
@@ -177,6 +188,25 @@ CASES = [
         budget=None,
     ),
     case(
+        "jsd_256x32000",
+        config={"type": "GeneralizedJSDLoss"},
+        inputs=inputs.pair(256, 32000, scale=2.0),
+        peers={"torch": Peer(lambda: textbook.jensen_shannon)},
+    ),
+    case(
+        "sparse_kd_256x32000_k64",
+        config={"type": "SparseKDLoss"},
+        inputs=_most_probable(256, 32000, 64),
+        peers={"torch": Peer(lambda: textbook.sparse_kl)},
+    ),
+    case(
+        "binary_kd_20000x80",
+        config={"type": "BinaryKDLoss"},
+        inputs=inputs.pair(20000, 80, scale=2.0),
+        peers={"torch": Peer(lambda: textbook.binary_kl)},
+        elementwise=True,
+    ),
+    case(
         "feature_mse_16x256x56",
         config={"type": "FeatureMSELoss"},
         inputs=inputs.features(16, 256, 56, 56),
@@ -219,6 +249,33 @@ CASES = [
         config={"type": "MGDLoss", "student_channels": 256, "teacher_channels": 256},
         inputs=inputs.features(8, 256, 32, 32),
         peers={"mmrazor": Peer(_Generated, share=_share_generation)},
+        budget=None,
+    ),
+    case(
+        "cwd_8x256x56",
+        config={"type": "CWDLoss", "temperature": 4.0},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"mmrazor": mmrazor("cwd", "ChannelWiseDivergence", tau=4.0)},
+        budget=2.5,
+    ),
+    case(
+        "pkd_8x256x56",
+        config={"type": "PKDLoss"},
+        inputs=inputs.features(8, 256, 56, 56),
+        peers={"mmrazor": mmrazor("pkd_loss", "PKDLoss")},
+        budget=2.5,
+    ),
+    case(
+        "sp_64x256x7",
+        config={"type": "SPLoss"},
+        inputs=inputs.features(64, 256, 7, 7),
+        peers={
+            "textbook": Peer(lambda: textbook.similarities),
+            "torchdistill": Peer(
+                torchdistill("SPKDLoss", "m", "m", "batchmean").make, variant="rows over their L1 norm"
+            ),
+        },
+        grows=(1,),
         budget=None,
     ),
     case(

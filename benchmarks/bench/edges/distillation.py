@@ -33,6 +33,17 @@ def classified(make: Make) -> Make:
     return lambda: dataclasses.replace(make(), call={"labels": torch.arange(len(make().pred)) % 5})
 
 
+def most_probable(make: Make) -> Make:
+    """The two most probable classes of the teacher in place of its logits."""
+
+    def listed() -> Inputs:
+        given = make()
+        log_p, ids = given.target.log_softmax(-1).topk(2, -1)
+        return Inputs(given.pred, (ids, log_p))
+
+    return listed
+
+
 def features() -> Inputs:
     return Inputs(random(4, 6, 5, 5), random(4, 6, 5, 5, seed=1))
 
@@ -60,6 +71,12 @@ def _zeros(given: Inputs) -> Tensor:
     return pred
 
 
+def _sure(given: Inputs) -> Tensor:
+    pred = given.pred.clone()
+    pred[:, 0] = 60
+    return pred
+
+
 def _all_zeros(given: Inputs) -> Tensor:
     return torch.zeros_like(given.pred)
 
@@ -72,6 +89,17 @@ def _duplicates(given: Inputs) -> Tensor:
 
 def _all_equal(given: Inputs) -> Tensor:
     return given.pred[:1].expand_as(given.pred).clone()
+
+
+def _constant_channels(given: Inputs) -> Tensor:
+    pred = given.pred.clone()
+    pred[:, :2] = 3
+    return pred
+
+
+def _one_position(given: Inputs) -> Tensor:
+    target: Tensor = given.target[:1, :, :1, :1]
+    return target
 
 
 def _logit_edges(small: Make, big: Make, *, one_class: bool = False) -> tuple[Edge, ...]:
@@ -153,6 +181,43 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Jensen-Shannon divergence",
+        "Logits of a teacher",
+        logits,
+        _logit_edges(logits, large, one_class=True),
+        {
+            "losses": _ours("GeneralizedJSDLoss", exact.jensen_shannon),
+            "torch": always(lambda: textbook.jensen_shannon, exact.jensen_shannon),
+        },
+    ),
+    Subject(
+        "The most probable classes",
+        "Logits of a teacher",
+        most_probable(logits),
+        (
+            *half(most_probable(large), ", 256×1000"),
+            *saturated(most_probable(logits)),
+            Edge("a student that is sure", changed(most_probable(logits), _sure), bounds=ANY),
+            Edge("empty batch", nothing(most_probable(logits)), still=True),
+            Edge("one sample", one(most_probable(logits)), bounds=ANY, still=True),
+            compiled(most_probable(logits)),
+        ),
+        {
+            "losses": _ours("SparseKDLoss", exact.listed),
+            "torch": always(lambda: textbook.sparse_kl, exact.listed),
+        },
+    ),
+    Subject(
+        "Binary divergence",
+        "Logits of a teacher",
+        logits,
+        _logit_edges(logits, large, one_class=True),
+        {
+            "losses": _ours("BinaryKDLoss", exact.binary),
+            "torch": always(lambda: textbook.binary_kl, exact.binary),
+        },
+    ),
+    Subject(
         "Squared difference",
         "Features of a teacher",
         features,
@@ -181,6 +246,30 @@ SUBJECTS = [
             "losses": _ours("AttentionLoss", exact.attention),
             "mmrazor": always(mmrazor("at_loss", "ATLoss").make, exact.attention),
             "torchdistill": always(torchdistill("ATLoss", {"pair": SAME}).make, exact.attention),
+        },
+    ),
+    Subject(
+        "Channel-wise divergence",
+        "Features of a teacher",
+        features,
+        FEATURES,
+        {
+            "losses": _ours("CWDLoss", exact.channels),
+            "mmrazor": always(mmrazor("cwd", "ChannelWiseDivergence").make, exact.channels),
+        },
+    ),
+    Subject(
+        "Correlation of channels",
+        "Features of a teacher",
+        features,
+        (
+            *FEATURES,
+            Edge("constant channels", changed(features, _constant_channels)),
+            Edge("one position", changed(features, lambda given: given.pred[:1, :, :1, :1], _one_position), still=True),
+        ),
+        {
+            "losses": _ours("PKDLoss", exact.standardized),
+            "mmrazor": always(mmrazor("pkd_loss", "PKDLoss").make, exact.standardized),
         },
     ),
     Subject(
@@ -213,6 +302,16 @@ SUBJECTS = [
         {
             "losses": _ours("PKTLoss", exact.kernels),
             "torchdistill": always(torchdistill("PKTLoss", "m", "output", "m", "output").make, exact.kernels),
+        },
+    ),
+    Subject(
+        "Similarities",
+        "Relations between samples",
+        rows,
+        RELATIONS,
+        {
+            "losses": _ours("SPLoss", exact.similarities),
+            "torch": always(lambda: textbook.similarities, exact.similarities),
         },
     ),
     Subject(

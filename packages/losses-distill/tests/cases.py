@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from losses_core.utils.precision import map_tensors
 from losses_testkit import Case, Inputs
 
 from . import oracles
@@ -51,6 +52,30 @@ def ignore_all(inputs):
     return Inputs(inputs.pred, inputs.target, {"labels": torch.full_like(inputs.call["labels"], -100)})
 
 
+def top_k(*places, k=3, temperature=1.0, padding=False):
+    """Logits of a student (n,*places,C), and ids and log-probabilities of the k most probable classes of a teacher."""
+
+    def make(generator, n):
+        teacher = torch.log_softmax(_randn(generator, n, *places, C) * 2 / temperature, -1)
+        log_p, ids = teacher.topk(k, -1)
+        if padding:
+            ids[..., 1] = -1
+            log_p[..., 0, -1] = -INF
+            ids[-1:] = -1  # nothing is listed
+        return Inputs(_randn(generator, n, *places, C) * 2, (ids, log_p))
+
+    return make
+
+
+def labelled_top_k(*places):
+    def make(generator, n):
+        inputs = top_k(*places)(generator, n)
+        inputs.call["labels"] = torch.randint(0, C, (n, *places), generator=generator)
+        return inputs
+
+    return make
+
+
 def features(*shape, teacher=None, shift=0.0):
     """Features (n,*shape) of the student and (n,*teacher) of the teacher."""
 
@@ -82,7 +107,10 @@ def same_images(generator, n):
 
 
 def _at(pred, target, **call):
-    return lambda: Inputs(pred.double(), target.double(), call)
+    def double(tensor):
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    return lambda: Inputs(double(pred), map_tensors(double, target), call)
 
 
 INF = float("inf")
@@ -106,6 +134,16 @@ DKD_EDGES = {
     "one sample": _at(torch.randn(1, 5), torch.randn(1, 5), labels=LABEL[:1]),
     "uniform": _at(torch.full((3, 5), 7.0), torch.zeros(3, 5), labels=LABEL[:3]),
     "all ignored": _at(GAPS, GAPS.flip(1), labels=torch.full((4,), -100)),
+}
+_LISTED = torch.tensor([[0, 1], [2, 1], [-1, 0], [-1, -1]])
+SPARSE_EDGES = {
+    "gaps of 2000": _at(GAPS, (_LISTED[[0, 1, 0, 1]], GAPS.flip(1).log_softmax(1)[:, :2])),
+    "padding": _at(GAPS[[1] * 4], (_LISTED, torch.full((4, 2), -1.5))),
+    "teacher without a rest": _at(GAPS, (_LISTED[[0] * 4], torch.tensor([[-0.5, -0.2]] * 4))),
+    "-inf in both": _at(MASKED, (torch.tensor([[0, 2], [1, 2], [1, 2]]), torch.tensor([[-0.5, -0.9]] * 3))),
+    "all classes": _at(GAPS, (torch.tensor([[0, 1, 2]] * 4), GAPS.flip(1).log_softmax(1))),
+    "one class": _at(torch.randn(3, 1), (torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 1))),
+    "uniform": _at(torch.full((3, 5), 7.0), (torch.tensor([[0, 1]] * 3), torch.full((3, 2), -1.6))),
 }
 ROWS = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
 ROW_EDGES = {
@@ -151,6 +189,12 @@ def sent_rows(width=None, *more):
     return sent
 
 
+def sent_channels(inputs, sizes):
+    """Sums and numbers, moments, and largest magnitudes of each channel; the gradient of the first two comes back."""
+    channels = inputs.target.shape[2 if inputs.target.ndim == 3 else 1]
+    return [3 * channels * 8, 2 * channels * 8, 2 * channels * 8, 16], [2 * channels * 8, 3 * channels * 8]
+
+
 def _own_images(sizes):
     return max(sizes) * 8
 
@@ -167,6 +211,15 @@ RELATION = {
     "sent": sent_rows(),
     "why": "samples are compared with each other",
 }
+ADAPTED = features(3, 2, 5, teacher=(7, 2, 5))
+PKD = {"weight": False, "sent": sent_channels, "why": "the elements of a channel are compared with each other"}
+PKD_EDGES = {
+    **MAP_EDGES,
+    "constant channels": _at(MAPS * torch.tensor([0.0, 1.0, 1.0, 0.0]).reshape(4, 1, 1) + 3, MAPS),
+    "constant teacher": _at(MAPS, MAPS * 0 + 7),
+    "far from zero": _at(MAPS + 1e4, MAPS),
+    "one element": _at(MAPS[:1, :, :1, :1], MAPS[:1, :, :1, :1]),
+}
 STATEFUL = {**RELATION, "stateful": True}
 # no axis of 4, the batch that is compiled first: the compiler takes axes of one size for one symbol
 TOKENS, MAP, VECTOR = (3, 5), (5, 3, 2), (5,)
@@ -179,6 +232,15 @@ def _case(loss, oracle, kind, id="", **options):
 
 def _kd(id="", **options):
     return _case("KnowledgeDistillationLoss", oracles.kd, KD, id, **options)
+
+
+def _jsd(id="", **options):
+    return _case("GeneralizedJSDLoss", oracles.jsd, {**KD, "peak": 1.5}, id, **options)
+
+
+def _sparse(id="", make=None, **options):
+    kind = {"make": make or top_k(), "edges": SPARSE_EDGES, "saved": 2.5}
+    return _case("SparseKDLoss", oracles.sparse_kd, kind, id, **options)
 
 
 def _features(loss, oracle):
@@ -210,6 +272,7 @@ def _features(loss, oracle):
             teacher_channels=5,
             resize="min",
         ),
+        _case(loss, oracle, {"make": features(*MAP)}, "weighted mean", weighted_mean=True),
         _case(
             loss, oracle, {"make": features(3, 5, 3, teacher=(3, 3, 7))}, "pooled", resize="min", student_channels=3,
             teacher_channels=3,
@@ -281,6 +344,35 @@ CASES = [
             ("tokens", logits(5, last=True), {"class_dim": -1, "temperature": 2.0}),
         )
     ),
+    _jsd(),
+    _jsd("beta 0.1 hot", beta=0.1, temperature=3.0, temperature_squared=True),
+    _jsd("forward", beta=0, temperature=2.0),
+    _jsd("reverse", beta=1.0, temperature=2.0, temperature_squared=True),
+    _jsd("skewed forward", beta=0.0, skew=0.1, temperature=1.5),
+    _jsd("skewed reverse", beta=1, skew=0.1),
+    _jsd("tokens", make=logits(5, last=True), class_dim=-1, edges={}, teacher_detach=False),
+    _jsd("labels", make=labelled(*S), ignore=ignore_labels(), ignore_all=ignore_all, edges={}, saved=None),
+    _jsd(
+        "token labels",
+        make=labelled(5, last=True),
+        class_dim=2,
+        beta=0.7,
+        ignore=ignore_labels(-1),
+        ignore_all=ignore_all,
+        edges={},
+        saved=None,
+    ),
+    _sparse(),
+    _sparse("ignore", tail="ignore"),
+    _sparse("renormalize", tail="renormalize", temperature=2.0),
+    _sparse("hot", top_k(temperature=1.5), temperature=3.0, teacher_temperature=1.5),
+    _sparse("hot ignore", temperature=0.5, tail="ignore"),
+    _sparse("all classes", top_k(k=C, temperature=2.0), saved=None, temperature=3.0, teacher_temperature=2.0),
+    _sparse("tokens with padding", top_k(5, padding=True)),
+    _sparse("padding renormalize", top_k(5, padding=True), tail="renormalize"),
+    _sparse("labels", labelled_top_k(*S), ignore=ignore_labels(-1), ignore_all=ignore_all, saved=None),
+    _case("BinaryKDLoss", oracles.binary_kd, {**KD, "peak": 1.5}),
+    _case("BinaryKDLoss", oracles.binary_kd, {**KD, "make": logits(*S), "peak": 1.5}, "hot", temperature=3.0),
     *_features("FeatureMSELoss", oracles.feature(2)),
     *_features("FeatureL1Loss", oracles.feature(1)),
     *_features("FeatureCosineLoss", oracles.feature_cosine),
@@ -323,6 +415,30 @@ CASES = [
         teacher_channels=3,
         mask_mode="channel",
     ),
+    *(
+        _case("CWDLoss", oracles.cwd, {"make": make, "edges": edges, **bounds}, id, **options)
+        for id, make, edges, bounds, options in (
+            ("", features(*MAP), MAP_EDGES, {"saved": 2.0, "peak": 2.5}, {}),
+            ("hot tokens", features(*TOKENS), {}, {"saved": 2.0, "peak": 2.5}, {"temperature": 4.0}),
+            ("volumes", features(5, 2, 2, 3), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("pooled", features(3, 5, 3, teacher=(3, 3, 7)), {}, {}, {"resize": "min"}),
+            ("adapter", ADAPTED, {}, {}, {"student_channels": 3, "teacher_channels": 7}),
+        )
+    ),
+    *(
+        _case("PKDLoss", oracles.pkd, {**PKD, "make": make, "edges": edges, **bounds}, id, **options)
+        for id, make, edges, bounds, options in (
+            ("", features(*MAP, shift=3.0), PKD_EDGES, {"saved": 2.0, "peak": 2.5}, {}),
+            ("tokens", features(*TOKENS), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("vectors", features(*VECTOR), {}, {"saved": 2.0, "peak": 2.5}, {}),
+            ("volumes", features(5, 2, 2, 3), {}, {"saved": 2.0, "peak": 2.5}, {"eps": 1e-3}),
+            ("pooled", features(3, 5, 3, teacher=(3, 3, 7)), {}, {}, {"resize": "min"}),
+            ("adapter", ADAPTED, {}, {}, {"student_channels": 3, "teacher_channels": 7}),
+        )
+    ),
+    _case("SPLoss", oracles.sp, RELATION),
+    _case("SPLoss", oracles.sp, RELATION, "maps", make=features(3, 2, 2, teacher=(5, 3)), edges={}),
+    _case("SPLoss", oracles.sp, RELATION, "eps", eps=1e-3),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION, "squared", squared=True),
     _case("RKDDistanceLoss", oracles.rkd_distance, RELATION, "normalized", l2_normalize=True),

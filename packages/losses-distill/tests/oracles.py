@@ -109,7 +109,16 @@ def _adapted(pred, student_channels, teacher_channels):
 
 
 def feature(power):
-    def oracle(pred, target, normalize=False, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+    def oracle(
+        pred,
+        target,
+        normalize=False,
+        student_channels=None,
+        teacher_channels=None,
+        resize=None,
+        eps=1e-6,
+        weighted_mean=False,
+    ):
         pred, target = _matched(pred, target, resize)
         pred = _adapted(pred, student_channels, teacher_channels)
         if normalize:
@@ -119,7 +128,16 @@ def feature(power):
     return oracle
 
 
-def feature_cosine(pred, target, normalize=False, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+def feature_cosine(
+    pred,
+    target,
+    normalize=False,
+    student_channels=None,
+    teacher_channels=None,
+    resize=None,
+    eps=1e-6,
+    weighted_mean=False,
+):
     pred, target = _matched(pred, target, resize)
     pred = _adapted(pred, student_channels, teacher_channels)
     c = _channels(pred)
@@ -283,3 +301,98 @@ def nce(s, t, banks, contrast_idx, temperature, eps, log_z=None):
         value -= np.log(p[:, 0] / (p[:, 0] + c + eps))
         value -= np.log(c / (p[:, 1:] + c + eps)).sum(1)
     return value, found
+
+
+def jsd(
+    pred,
+    target,
+    beta=0.5,
+    temperature=1.0,
+    skew=None,
+    class_dim=None,
+    ignore_index=-100,
+    temperature_squared=False,
+    teacher_detach=True,
+    labels=None,
+):
+    s, t, value = _positions(pred, target, class_dim)
+    counted = np.ones(value.shape) if labels is None else labels != ignore_index
+
+    def kl(a, b):
+        return np.sum(a * np.log(a / b))
+
+    for i in np.ndindex(value.shape):
+        student, teacher = softmax(s[i] / temperature), softmax(t[i] / temperature)
+        share = skew or 0.0
+        if beta == 0:
+            value[i] = kl(teacher, share * teacher + (1 - share) * student)
+        elif beta == 1:
+            value[i] = kl(student, (1 - share) * teacher + share * student)
+        else:
+            mixture = (1 - beta) * student + beta * teacher
+            value[i] = beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+        value[i] *= counted[i] * (temperature**2 if temperature_squared else 1)
+    return value, counted
+
+
+def sparse_kd(pred, target, temperature=1.0, tail="bucket", teacher_temperature=1.0, ignore_index=-100, labels=None):
+    ids, log_p = target
+    value = np.zeros(pred.shape[:-1])
+    counted = np.ones(value.shape) if labels is None else labels != ignore_index
+    for i in np.ndindex(value.shape):
+        listed = (ids[i] >= 0) & (log_p[i] > -np.inf)
+        k, p = ids[i][listed], np.exp(log_p[i][listed])
+        s = softmax(pred[i] / temperature)
+        if not len(k) or not counted[i]:
+            continue
+        rest_p, rest_s = max(1 - p.sum(), 0) if len(k) < len(s) else 0, np.delete(s, k).sum()
+        power = teacher_temperature / temperature
+        if tail == "renormalize":
+            p = p**power / (p**power).sum()
+        elif power != 1:
+            total = (p**power).sum() + rest_p**power
+            p, rest_p = p**power / total, rest_p**power / total
+        value[i] = np.sum(p * np.log(p / s[k]))
+        if tail == "bucket" and rest_p > 0:
+            value[i] += rest_p * np.log(rest_p / rest_s)
+        value[i] *= temperature**2
+    return value, counted
+
+
+def binary_kd(pred, target, temperature=1.0):
+    p, q = (1 / (1 + np.exp(-z / temperature)) for z in (pred, target))
+    return temperature**2 * (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))), 1.0
+
+
+def cwd(pred, target, temperature=1.0, student_channels=None, teacher_channels=None, resize=None):
+    pred, target = _matched(pred, target, resize)
+    pred = _adapted(pred, student_channels, teacher_channels)
+    s, t = (np.moveaxis(x, _channels(x), 1).reshape(len(x), x.shape[_channels(x)], -1) for x in (pred, target))
+    value = np.zeros(s.shape[:2])
+    for i in np.ndindex(value.shape):
+        p, q = softmax(s[i] / temperature), softmax(t[i] / temperature)
+        value[i] = temperature**2 * np.sum(q * np.log(q / p))
+    return value, 1.0
+
+
+def pkd(pred, target, student_channels=None, teacher_channels=None, resize=None, eps=1e-6):
+    pred, target = _matched(pred, target, resize)
+    pred = _adapted(pred, student_channels, teacher_channels)
+    z = []
+    for x in (pred, target):
+        rows = np.moveaxis(x, _channels(x), 0)
+        standard = np.zeros(rows.shape)
+        for c, row in enumerate(rows):
+            if row.size > 1 and row.std(ddof=1) > eps * np.abs(row).max():
+                standard[c] = (row - row.mean()) / row.std(ddof=1)
+        z.append(np.moveaxis(standard, 0, _channels(x)))
+    return (z[0] - z[1]) ** 2 / 2, 1.0
+
+
+def sp(pred, target, eps=1e-12):
+    rows = []
+    for x in (pred, target):
+        x = x.reshape(len(x), -1)
+        g = np.array([[a @ b for b in x] for a in x]).reshape(len(x), len(x))
+        rows.append(np.array([row / np.sqrt(row @ row) if np.sqrt(row @ row) > eps else row * 0 for row in g]))
+    return (rows[0] - rows[1]).reshape(len(pred), len(pred)) ** 2, 1.0

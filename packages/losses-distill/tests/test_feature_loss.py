@@ -372,3 +372,94 @@ def test_normalized_losses_know_no_scale(shape, scale, seed):
     cosine = feature_cosine_loss(student * scale, teacher)
     torch.testing.assert_close(cosine, feature_cosine_loss(student, teacher))
     assert ((cosine > -1e-12) & (cosine < 2 + 1e-12)).all()
+
+
+WEIGHTS = {
+    "samples": (2,),
+    "locations": (2, 3, 4),
+    "one channel": (2, 1, 3, 4),
+    "elements": (2, 5, 3, 4),
+}
+
+
+@pytest.mark.parametrize("shape", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("loss", [FeatureMSELoss, FeatureL1Loss, FeatureCosineLoss])
+def test_the_weighted_mean_divides_by_the_weights(loss, shape):
+    if loss is FeatureCosineLoss and shape == (2, 5, 3, 4):
+        pytest.skip("has no elements")
+    student, teacher = pair(2, 5, 3, 4, dtype=torch.float64)
+    weight = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight.flatten()[1] = 0
+    unit = loss(reduction="none")(student, teacher)
+    if len(shape) == 1:
+        full = weight.reshape(2, *(1,) * (unit.ndim - 1)).expand_as(unit)
+    elif unit.ndim == 3:
+        full = weight.reshape(2, 3, 4)
+    else:
+        full = (weight.unsqueeze(1) if weight.ndim == 3 else weight).expand_as(unit)
+    expected = (unit * full).sum() / full.sum()
+    actual = loss(weighted_mean=True)(student, teacher, weight=weight)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(v, student, retain_graph=True)[0] for v in (actual, expected)))
+    # nothing changes without a weight, with avg_factor, and for the other reductions
+    for options in ({}, {"weight": weight, "avg_factor": 7}, {"weight": weight, "reduction_override": "sum"}):
+        torch.testing.assert_close(
+            loss(weighted_mean=True)(student, teacher, **options), loss()(student, teacher, **options)
+        )
+
+
+def test_the_weighted_mean_of_tokens_and_vectors():
+    for shape, weights in (((2, 6, 5), [(2,), (2, 6), (2, 6, 5)]), ((4, 5), [(4,), (4, 5)])):
+        student, teacher = pair(*shape, dtype=torch.float64)
+        unit = FeatureMSELoss(reduction="none")(student, teacher)
+        for size in weights:
+            weight = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            full = weight.reshape(*size, *(1,) * (len(shape) - len(size))).expand(shape)
+            actual = FeatureMSELoss(weighted_mean=True)(student, teacher, weight=weight)
+            torch.testing.assert_close(actual, (unit * full).sum() / full.sum())
+
+
+def test_a_map_of_scores_is_score_weighted_distillation():
+    """Σ w d² / (C Σ w), as for detectors of one stage."""
+    student, teacher = pair(2, 5, 3, 4, dtype=torch.float64)
+    scores = torch.rand(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    squares = ((student - teacher) ** 2 * scores.unsqueeze(1)).sum()
+    expected = squares / (5 * scores.sum())
+    torch.testing.assert_close(FeatureMSELoss(weighted_mean=True)(student, teacher, weight=scores), expected)
+
+
+def test_the_weighted_mean_of_nothing_is_zero():
+    student, teacher = pair(2, 5, 3, 4)
+    value = FeatureMSELoss(weighted_mean=True)(student, teacher, weight=torch.zeros(2, 3, 4))
+    value.backward()
+    assert value == 0
+    assert not student.grad.any()
+
+
+def test_the_weighted_mean_with_an_adapter_and_pooling():
+    student, teacher = pair(2, 3, 6, 6, teacher=(2, 5, 3, 3))
+    loss = FeatureMSELoss(student_channels=3, teacher_channels=5, resize="min", weighted_mean=True)
+    weight = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(1))
+    unit = loss(student, teacher, reduction_override="none")
+    expected = (unit * weight.unsqueeze(1)).sum() / (5 * weight.sum())
+    torch.testing.assert_close(loss(student, teacher, weight=weight), expected)
+    with pytest.raises(InputError, match="expected weight"):
+        loss(student, teacher, weight=torch.ones(2, 6, 6))
+
+
+def test_a_learned_weight_gets_the_gradient_of_the_weighted_mean():
+    student, teacher = pair(2, 5, 3, dtype=torch.float64)
+    weight = torch.rand(2, 5, dtype=torch.float64, requires_grad=True)
+    loss = FeatureMSELoss(weighted_mean=True)
+    assert torch.autograd.gradcheck(lambda w: loss(student.detach(), teacher, weight=w), weight)
+
+
+# torch's own tracer instantiates torch.autograd.Function, and warns of it
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_weighted_mean_compiles_to_one_graph():
+    torch._dynamo.reset()
+    student, teacher = pair(2, 5, 3, 4)
+    weight = torch.rand(2, 3, 4)
+    for loss in (FeatureMSELoss(weighted_mean=True), FeatureCosineLoss(weighted_mean=True)):
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(student, teacher, weight=weight), loss(student, teacher, weight=weight))

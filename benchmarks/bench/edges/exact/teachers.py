@@ -42,6 +42,34 @@ def correlated(x: Array, t: Array) -> float:
     return total
 
 
+def jensen_shannon(x: Array, t: Array, *, beta: float = 0.5) -> float:
+    if not len(x):
+        return 0.0
+    log_s, log_p = log_softmax(x), log_softmax(t)
+    log_m = np.logaddexp(log_s + np.log(1 - beta), log_p + np.log(beta))
+    of_teacher, of_student = (np.exp(log) * (log - log_m) for log in (log_p, log_s))
+    return float((beta * of_teacher + (1 - beta) * of_student).sum(1).mean())
+
+
+def listed(x: Array, target: Target) -> float:
+    """Of the classes in a list, and all others as one."""
+    ids, log_p = target
+    if not len(x):
+        return 0.0
+    log_s, total = log_softmax(x), 0.0
+    for row, k, log in zip(log_s, ids, log_p, strict=True):
+        rest = max(1 - np.exp(log).sum(), 0.0)
+        total += (np.exp(log) * (log - row[k])).sum()
+        if rest and len(k) < len(row):
+            total += rest * (np.log(rest) - np.logaddexp.reduce(np.delete(row, k)))
+    return float(total / len(x))
+
+
+def binary(x: Array, t: Array) -> float:
+    logs = [(-np.logaddexp(0, -z), -np.logaddexp(0, z)) for z in (x, t)]
+    return mean(sum(np.exp(log_q) * (log_q - log_p) for log_p, log_q in zip(*logs, strict=True)))
+
+
 def squared(x: Array, t: Array) -> float:
     return mean((x - t) ** 2)
 
@@ -50,6 +78,31 @@ def cosine(x: Array, t: Array) -> float:
     """Over the channels of each location."""
     x, t = (np.moveaxis(a, 1, -1).reshape(-1, a.shape[1]) for a in (x, t))
     return 1 - mean((unit(x) * unit(t)).sum(1)) if len(x) else 0.0
+
+
+def channels(x: Array, t: Array) -> float:
+    """Divergence of the distributions of each channel over the positions."""
+    if not len(x):
+        return 0.0
+    log_p, log_q = (log_softmax(a.reshape(-1, a.shape[2] * a.shape[3])) for a in (x, t))
+    return float((np.exp(log_q) * (log_q - log_p)).sum(1).mean())
+
+
+def standardized(x: Array, t: Array) -> float:
+    """Half the squared difference of standardized channels."""
+    if not len(x):
+        return 0.0
+    rows = [np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (x, t)]
+    z = []
+    for a in rows:
+        deviation = a.std(1, ddof=1, keepdims=True)
+        varies = deviation > 1e-6 * np.abs(a).max(1, keepdims=True)
+        z.append(np.where(varies, (a - a.mean(1, keepdims=True)) / np.where(varies, deviation, 1), 0))
+    return mean((z[0] - z[1]) ** 2) / 2
+
+
+def similarities(x: Array, t: Array) -> float:
+    return mean((unit(x @ x.T) - unit(t @ t.T)) ** 2)
 
 
 def distances(x: Array, t: Array) -> float:

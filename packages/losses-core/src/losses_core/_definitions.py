@@ -39,6 +39,8 @@ class Kernel:
         temporaries: float32 tensors of the size of a block that are alive at once, casts included: what bounds the
             blocks on an accelerator.
         large_blocks: whether blocks on a CPU are larger than its caches suggest.
+        cast: whether pred and target are cast to float32; a kernel that gets everything may do that in blocks of its
+            own, and returns a gradient in the dtype of pred, or in float32.
     """
 
     function: Any
@@ -49,6 +51,7 @@ class Kernel:
     layout: Layout | None = None
     temporaries: float = 16
     large_blocks: bool = False
+    cast: bool = True
 
     @property
     def name(self) -> str:

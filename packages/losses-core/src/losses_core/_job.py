@@ -147,7 +147,7 @@ class Job:
         self, x: Tensor, others: Sequence[Any], whole: Sequence[Any], needs_grad: bool, precision: torch.dtype
     ) -> tuple[Tensor, Tensor | None]:
         target, options, weight = self.arguments([*(self.cast_rows(t, x, precision) for t in others), *whole])
-        if self.definition.cast and x.dtype != precision:
+        if self.definition.cast and self.kernel.cast and x.dtype != precision:
             x = x.to(precision)
         value, grad = self.kernel.function(x, target, needs_grad=needs_grad, **options)
         if weight is not None:
@@ -159,7 +159,7 @@ class Job:
 
     def cast_rows(self, tensor: Any, x: Tensor, precision: torch.dtype) -> Any:
         """Floating tensors, and targets of the elements, in the precision of the loss; labels as int64."""
-        if tensor.dtype == precision:
+        if tensor.dtype == precision or not self.kernel.cast:
             return tensor
         if tensor.is_floating_point() or (self.layout in ("elements", "channels") and tensor.ndim == x.ndim):
             return tensor.to(precision)

@@ -131,6 +131,7 @@ def kernel(
     layout: Layout | None = None,
     temporaries: float = 16,
     large_blocks: bool = False,
+    cast: bool = True,
 ) -> Callable[[_F], _F]:
     """Register a kernel for a definition; arguments as of `Kernel`. The last one that fits a call is chosen.
 
@@ -150,7 +151,7 @@ def kernel(
     """
 
     def register(implementation: _F) -> _F:
-        made = Kernel(implementation, bound, supports, device, passes, layout, temporaries, large_blocks)
+        made = Kernel(implementation, bound, supports, device, passes, layout, temporaries, large_blocks, cast)
         definition_of(function).kernels.append(made)
         return implementation
 

@@ -80,6 +80,17 @@ def prepare_logits(pred: Tensor, target: Any, options: dict[str, Any]) -> tuple[
     return pred, target, options
 
 
+def prepare_masked_logits(pred: Tensor, target: Any, options: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """`prepare_logits` for a loss in which labels do nothing but mark what is ignored; None where nothing is."""
+    pred, target, options = prepare_logits(pred, target, options)
+    return pred, target, options if options["ignore_index"] is not None else {**options, "labels": None}
+
+
+def count_labelled(pred: Tensor, target: Any, *, labels: Tensor | None, ignore_index: int, **_: Any) -> Tensor | None:
+    """The normalizer of such a loss: 0 where ignored."""
+    return None if labels is None else labels != ignore_index
+
+
 def check_temperature(temperature: Any) -> None:
     """Check that a temperature is a positive number or a 0-d tensor."""
     if isinstance(temperature, Tensor):

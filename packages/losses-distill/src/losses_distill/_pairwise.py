@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 
-def unit(x: Tensor) -> Tensor:
-    """Scale rows to length 1; those no longer than 1e-12 become 0, with gradient 0."""
-    return x / lengths(x)
+def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """Scale rows to length 1; those no longer than ``eps`` become 0, with gradient 0."""
+    return x / lengths(x, eps)
 
 
-def lengths(x: Tensor) -> Tensor:
-    """(N,1) lengths of rows; inf for those no longer than 1e-12, NaN for those with a NaN."""
+def lengths(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """(N,1) lengths of rows; inf for those no longer than ``eps``, NaN for those with a NaN."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return norm.masked_fill(norm <= 1e-12, torch.inf)
+    return norm.masked_fill(norm <= eps, torch.inf)
 
 
 def squared_distances(x: Tensor, eps: float, *, wide: bool = False) -> Tensor:

@@ -46,7 +46,7 @@ def kd(
         grad = terms.addcmul_(p, total.unsqueeze(1), value=-1)
         value = total.add_(q.sub_(p).sum(1))
     value, grad = value.clamp_(min=0).mul_(temperature * temperature), grad.mul_(temperature)
-    return _masked(value, grad if std is None else _through_standardization(grad, x, std), **options)
+    return mask_ignored(value, grad if std is None else _through_standardization(grad, x, std), **options)
 
 
 @kernel(kd_loss, device="cpu", bound=_bound, supports=_is_plain)
@@ -63,7 +63,7 @@ def kd_cpu(x: Tensor, target: Tensor, *, temperature: float, **options: Any) -> 
     grad = p.sub_(q)
     value = log_ratio.mul_(q).nansum(1, keepdim=True).add_(grad.sum(1, keepdim=True))
     value = value.add_((common - rounded).to(x.dtype), alpha=temperature).clamp_(min=0).mul_(temperature)
-    return _masked(value.squeeze(1), grad, **options)
+    return mask_ignored(value.squeeze(1), grad, **options)
 
 
 def _exponentials(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def _exponentials(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return logits, logits.exp()
 
 
-def _masked(
+def mask_ignored(
     value: Tensor, grad: Tensor, *, labels: Tensor | None, ignore_index: int | None, needs_grad: bool, **_: Any
 ) -> _Result:
     """Make loss and gradient of ignored positions 0."""

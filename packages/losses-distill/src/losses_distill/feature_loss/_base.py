@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Unpack
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -85,8 +87,8 @@ def check_given_channels(name: str, features: Tensor, given: int | None) -> None
         raise InputError(f"expected {which} with {given} channels, by {name}={given}; got {tuple(features.shape)}.")
 
 
-class FeatureLoss(BaseLoss):
-    """A distance between features, of each element or of each location."""
+class AdaptedFeatureLoss(BaseLoss):
+    """A loss of features with an adapter, pooling, and weights of locations or elements."""
 
     example = examples.FEATURES
     per_element = True
@@ -94,20 +96,16 @@ class FeatureLoss(BaseLoss):
 
     def __init__(
         self,
-        normalize: bool = False,
-        student_channels: int | None = None,
-        teacher_channels: int | None = None,
-        resize: str | None = None,
-        eps: float = 1e-6,
+        student_channels: int | None,
+        teacher_channels: int | None,
+        resize: str | None,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
-        self.normalize = checks.flag(self, "normalize", normalize)
         check_channels(self, student_channels, teacher_channels)
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
         self.resize = checks.choice(self, "resize", resize, RESIZE)
-        self.eps = checks.number(self, "eps", eps, above=0)
         self.adapter = make_adapter(student_channels, teacher_channels)
 
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -138,13 +136,17 @@ class FeatureLoss(BaseLoss):
             return masked.unsqueeze(axis)
         return masked.reshape(-1, *(1,) * (pred.ndim - 1))
 
+    def _shapes(self, pred: Tensor, target: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape of the locations, and that of the loss."""
+        locations = (pred.shape[0], *pooled_sizes(pred, target, self.resize))
+        if not self.per_element:
+            return locations, locations
+        channels = target.shape[channel_axis(target)]
+        return locations, (*locations, channels) if pred.ndim == 3 else (pred.shape[0], channels, *locations[1:])
+
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
         """(N,), (N,L), (N,*S), (N,1,*S) or the loss's own shape, to a weight that the base class takes."""
-        locations = (pred.shape[0], *pooled_sizes(pred, target, self.resize))
-        channels = target.shape[channel_axis(target)]
-        shape = locations
-        if self.per_element:
-            shape = (*locations, channels) if pred.ndim == 3 else (pred.shape[0], channels, *locations[1:])
+        locations, shape = self._shapes(pred, target)
         allowed = [(pred.shape[0],), locations, shape]
         if pred.ndim > 3:
             allowed.insert(2, (pred.shape[0], 1, *locations[1:]))
@@ -154,3 +156,49 @@ class FeatureLoss(BaseLoss):
         if weight.shape == locations:
             weight = weight.unsqueeze(1)
         return weight.expand(shape) if self.per_element else weight.squeeze(1)
+
+
+class FeatureLoss(AdaptedFeatureLoss):
+    """A distance between features, of each element or of each location."""
+
+    def __init__(
+        self,
+        normalize: bool = False,
+        student_channels: int | None = None,
+        teacher_channels: int | None = None,
+        resize: str | None = None,
+        eps: float = 1e-6,
+        weighted_mean: bool = False,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(student_channels, teacher_channels, resize, **options)
+        self.normalize = checks.flag(self, "normalize", normalize)
+        self.eps = checks.number(self, "eps", eps, above=0)
+        self.weighted_mean = checks.flag(self, "weighted_mean", weighted_mean)
+
+    def _evaluate_function(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None,
+        reduction: str,
+        avg_factor: float | Tensor | None,
+        *others: Any,
+        **named: Any,
+    ) -> Any:
+        if self.weighted_mean and weight is not None and avg_factor is None and reduction == "mean":
+            pred = checks.floating(pred)
+            avg_factor = self._weight_of_elements(weight, pred, target)
+        return super()._evaluate_function(pred, target, weight, reduction, avg_factor, *others, **named)
+
+    def _weight_of_elements(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
+        """Σ of the weights over the elements of the loss."""
+        weight = checks.tensor("weight", weight)
+        self._map_weight(weight, pred, target)  # which checks its shape
+        locations, shape = self._shapes(pred, target)
+        total = weight.to(torch.float64 if pred.dtype == torch.float64 else torch.float32).sum()
+        if weight.ndim == 1:
+            return total * math.prod(shape[1:])
+        axis = channel_axis(pred)
+        per_location = weight.ndim == len(locations) or weight.shape[axis] != shape[axis]
+        return total * shape[axis] if self.per_element and per_location else total

@@ -112,6 +112,8 @@ class FeatureMSELoss(FeatureLoss):
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
         eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0. Default: 1e-6.
+        weighted_mean: with a ``weight``, divide by the sum of the weights over the elements that they cover instead of
+            the number of elements: :math:`\sum w\,l / \sum w`. Default: False.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -139,8 +141,8 @@ class FeatureMSELoss(FeatureLoss):
     Notes:
         The adapter is trained only if the optimizer has its parameters: build it from
         ``losses_core.trainable_parameters(model, loss)`` and let ``losses_core.check_optimizer(optimizer, loss)``
-        verify this. A weight does not enter the denominator: for the mean over the foreground pass its number of
-        elements as ``avg_factor``.
+        verify this. A weight does not enter the denominator unless ``weighted_mean`` is set. With it, and a map
+        (N,H,W) of scores as weight, the loss is that of score-weighted distillation, Σ w d² / (C Σ w).
     """
 
     function = feature_mse_loss
@@ -164,6 +166,8 @@ class FeatureL1Loss(FeatureLoss):
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
         eps: with ``normalize``, a location no longer than this becomes 0, with gradient 0. Default: 1e-6.
+        weighted_mean: with a ``weight``, divide by the sum of the weights over the elements that they cover instead of
+            the number of elements: :math:`\sum w\,l / \sum w`. Default: False.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -215,6 +219,8 @@ class FeatureCosineLoss(FeatureLoss):
         resize: None, equal spatial sizes are required; ``'min'``, average pooling, per axis to the smaller. Default:
             None.
         eps: a location no longer than this has no direction: the loss is 1, its gradient 0. Default: 1e-6.
+        weighted_mean: with a ``weight``, divide by the sum of the weights over the elements that they cover instead of
+            the number of elements: :math:`\sum w\,l / \sum w`. Default: False.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:

@@ -11,28 +11,21 @@ from losses_core import BaseLoss, CommonOptions, examples
 from losses_core.errors import InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_distill._inputs import check_class_dim, check_ignore_index, prepare_logits
+from losses_distill._inputs import check_class_dim, check_ignore_index, count_labelled, prepare_masked_logits
 from losses_distill.kd_loss._divergence import kl_divergence, standardize
 
 DIRECTIONS = ("forward", "reverse")
 
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    pred, target, options = prepare_logits(pred, target, options)
     if options["kl_direction"] not in DIRECTIONS:
         raise InputError(
             f"kl_direction: expected one of {', '.join(map(repr, DIRECTIONS))}; got {options['kl_direction']!r}."
         )
-    if options["ignore_index"] is None:
-        options = {**options, "labels": None}
-    return pred, target, options
+    return prepare_masked_logits(pred, target, options)
 
 
-def _normalizer(pred: Tensor, target: Tensor, *, labels: Tensor | None, ignore_index: int, **_: Any) -> Tensor | None:
-    return None if labels is None else labels != ignore_index
-
-
-@definition(layout="classes", prepare=_prepare, normalizer=_normalizer, rows=("labels",))
+@definition(layout="classes", prepare=_prepare, normalizer=count_labelled, rows=("labels",))
 def kd_loss(
     pred: Tensor,
     target: Tensor,
