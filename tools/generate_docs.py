@@ -27,7 +27,9 @@ def page_files(index: Path, package: Package) -> tuple[Files, list[Loss]]:
     found = LISTED.search(text)
     if found is None:
         raise SystemExit(f"{index}: expected a hidden toctree of the pages of {package.name}")
-    pages = {name: index.with_name(f"{name}.md").read_text(encoding="utf-8") for name in found[2].split()}
+    names = found[2].split()
+    names += sorted({path.stem for path in index.parent.glob("*.md")} - {index.stem, *names})  # written, but not listed
+    pages = {name: index.with_name(f"{name}.md").read_text(encoding="utf-8") for name in names}
     known = {loss.name: loss for loss in losses(package)}
     held = [name for page in pages.values() for name in HELD.findall(page)]
     for name in known:

@@ -8,21 +8,31 @@ Each class is declared as an entry point and so appears in ``losses_core.LOSSES`
 from losses_cls import _kernels as _kernels
 from losses_cls import functional
 from losses_cls._version import __version__
-from losses_cls.asymmetric_loss import AsymmetricLoss, AsymmetricLossOptimized
+from losses_cls.asymmetric_loss import AsymmetricLoss, AsymmetricLossOptimized, AsymmetricLossSingleLabel
 from losses_cls.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, SoftCrossEntropyLoss
 from losses_cls.focal_loss import BinaryFocalLoss, FocalLoss, MultiLabelFocalLoss
+from losses_cls.jsd_loss import JSDCrossEntropyLoss
 from losses_cls.label_smooth import LabelSmoothLoss
+from losses_cls.logit_adjusted import LogitAdjustedCrossEntropyLoss
+from losses_cls.multilabel_loss import ZLPRLoss
+from losses_cls.poly_loss import PolyCrossEntropyLoss, PolyFocalLoss
 
 __all__ = [
     "AsymmetricLoss",
     "AsymmetricLossOptimized",
+    "AsymmetricLossSingleLabel",
     "BinaryCrossEntropyLoss",
     "BinaryFocalLoss",
     "CrossEntropyLoss",
     "FocalLoss",
+    "JSDCrossEntropyLoss",
     "LabelSmoothLoss",
+    "LogitAdjustedCrossEntropyLoss",
     "MultiLabelFocalLoss",
+    "PolyCrossEntropyLoss",
+    "PolyFocalLoss",
     "SoftCrossEntropyLoss",
+    "ZLPRLoss",
     "__version__",
     "functional",
 ]

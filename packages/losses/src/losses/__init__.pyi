@@ -9,13 +9,19 @@ from losses import segmentation as segmentation
 from losses import utils as utils
 from losses_cls.asymmetric_loss import AsymmetricLoss as AsymmetricLoss
 from losses_cls.asymmetric_loss import AsymmetricLossOptimized as AsymmetricLossOptimized
+from losses_cls.asymmetric_loss import AsymmetricLossSingleLabel as AsymmetricLossSingleLabel
 from losses_cls.cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from losses_cls.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from losses_cls.cross_entropy import SoftCrossEntropyLoss as SoftCrossEntropyLoss
 from losses_cls.focal_loss import BinaryFocalLoss as BinaryFocalLoss
 from losses_cls.focal_loss import FocalLoss as FocalLoss
 from losses_cls.focal_loss import MultiLabelFocalLoss as MultiLabelFocalLoss
+from losses_cls.jsd_loss import JSDCrossEntropyLoss as JSDCrossEntropyLoss
 from losses_cls.label_smooth import LabelSmoothLoss as LabelSmoothLoss
+from losses_cls.logit_adjusted import LogitAdjustedCrossEntropyLoss as LogitAdjustedCrossEntropyLoss
+from losses_cls.multilabel_loss import ZLPRLoss as ZLPRLoss
+from losses_cls.poly_loss import PolyCrossEntropyLoss as PolyCrossEntropyLoss
+from losses_cls.poly_loss import PolyFocalLoss as PolyFocalLoss
 from losses_core import LOSSES as LOSSES
 from losses_core import AmbiguousLossError as AmbiguousLossError
 from losses_core import BaseLoss as BaseLoss
@@ -51,6 +57,9 @@ from losses_core import trainable_parameters as trainable_parameters
 from losses_core import use_definitions as use_definitions
 from losses_core import weight_reduce_loss as weight_reduce_loss
 from losses_core import weighted_loss as weighted_loss
+from losses_det.fine_grained import DecoupledDistillationFocalLoss as DecoupledDistillationFocalLoss
+from losses_det.fine_grained import FineGrainedLocalizationLoss as FineGrainedLocalizationLoss
+from losses_det.gaussian_focal import GaussianFocalLoss as GaussianFocalLoss
 from losses_det.gfocal_loss import DistributionFocalLoss as DistributionFocalLoss
 from losses_det.gfocal_loss import QualityFocalLoss as QualityFocalLoss
 from losses_det.iou_loss import CIoULoss as CIoULoss
@@ -58,16 +67,29 @@ from losses_det.iou_loss import DIoULoss as DIoULoss
 from losses_det.iou_loss import EIoULoss as EIoULoss
 from losses_det.iou_loss import GIoULoss as GIoULoss
 from losses_det.iou_loss import IoULoss as IoULoss
+from losses_det.iou_loss import MPDIoULoss as MPDIoULoss
+from losses_det.iou_loss import NWDLoss as NWDLoss
 from losses_det.iou_loss import SIoULoss as SIoULoss
+from losses_det.iou_loss import WIoULoss as WIoULoss
+from losses_det.keypoint_loss import OKSLoss as OKSLoss
+from losses_det.quality_bce import IoUAwareBCELoss as IoUAwareBCELoss
+from losses_det.quality_bce import MatchabilityAwareLoss as MatchabilityAwareLoss
+from losses_det.rotated_loss import GWDLoss as GWDLoss
+from losses_det.rotated_loss import KLDLoss as KLDLoss
+from losses_det.rotated_loss import ProbIoULoss as ProbIoULoss
 from losses_det.smooth_l1 import BalancedL1Loss as BalancedL1Loss
 from losses_det.smooth_l1 import L1Loss as L1Loss
 from losses_det.smooth_l1 import SmoothL1Loss as SmoothL1Loss
 from losses_det.varifocal_loss import VariFocalLoss as VariFocalLoss
+from losses_distill.binary_kd import BinaryKDLoss as BinaryKDLoss
 from losses_distill.feature_loss import AttentionLoss as AttentionLoss
+from losses_distill.feature_loss import CWDLoss as CWDLoss
 from losses_distill.feature_loss import FeatureCosineLoss as FeatureCosineLoss
 from losses_distill.feature_loss import FeatureL1Loss as FeatureL1Loss
 from losses_distill.feature_loss import FeatureMSELoss as FeatureMSELoss
 from losses_distill.feature_loss import MGDLoss as MGDLoss
+from losses_distill.feature_loss import PKDLoss as PKDLoss
+from losses_distill.jsd_loss import GeneralizedJSDLoss as GeneralizedJSDLoss
 from losses_distill.kd_loss import DISTLoss as DISTLoss
 from losses_distill.kd_loss import DKDLoss as DKDLoss
 from losses_distill.kd_loss import KnowledgeDistillationLoss as KnowledgeDistillationLoss
@@ -75,15 +97,27 @@ from losses_distill.relation_loss import CRDLoss as CRDLoss
 from losses_distill.relation_loss import PKTLoss as PKTLoss
 from losses_distill.relation_loss import RKDAngleLoss as RKDAngleLoss
 from losses_distill.relation_loss import RKDDistanceLoss as RKDDistanceLoss
+from losses_distill.relation_loss import SPLoss as SPLoss
+from losses_distill.sparse_kd import SparseKDLoss as SparseKDLoss
 from losses_seg.boundary_loss import BoundaryLoss as BoundaryLoss
 from losses_seg.boundary_loss import HDLoss as HDLoss
+from losses_seg.boundary_loss import SurfaceLoss as SurfaceLoss
+from losses_seg.compound_loss import DiceCELoss as DiceCELoss
+from losses_seg.compound_loss import DiceFocalLoss as DiceFocalLoss
 from losses_seg.dice_loss import BinaryDiceLoss as BinaryDiceLoss
 from losses_seg.dice_loss import DiceLoss as DiceLoss
 from losses_seg.dice_loss import GeneralizedDiceLoss as GeneralizedDiceLoss
 from losses_seg.lovasz_loss import LovaszHingeLoss as LovaszHingeLoss
 from losses_seg.lovasz_loss import LovaszLoss as LovaszLoss
+from losses_seg.mcc_loss import MCCLoss as MCCLoss
 from losses_seg.ohem_loss import OHEMBinaryLoss as OHEMBinaryLoss
 from losses_seg.ohem_loss import OHEMCrossEntropyLoss as OHEMCrossEntropyLoss
+from losses_seg.point_loss import PointMaskLoss as PointMaskLoss
+from losses_seg.skeleton_loss import SkeletonRecallLoss as SkeletonRecallLoss
+from losses_seg.skeleton_loss import SoftClDiceLoss as SoftClDiceLoss
+from losses_seg.tversky_loss import FocalTverskyLoss as FocalTverskyLoss
+from losses_seg.tversky_loss import JaccardLoss as JaccardLoss
+from losses_seg.tversky_loss import TverskyLoss as TverskyLoss
 
 __all__ = [
     "LOSSES",
@@ -129,4 +163,5 @@ __all__ = [
 
 __version__: str
 KDLoss = KnowledgeDistillationLoss
+MALoss = MatchabilityAwareLoss
 VarifocalLoss = VariFocalLoss
