@@ -229,9 +229,11 @@ def test_docs(red: Package) -> None:
     folder.mkdir(parents=True)
     (folder / "index.md").write_text("# Red\n\n```{losses} losses-red\n```\n\n```{toctree}\n:hidden:\n\nmany\n```\n")
     (folder / "many.md").write_text("# Many\n\nB.\n\n```{loss} BLoss\n```\n")
+    (folder / "unlisted.md").write_text("# Unlisted\n")  # written by hand, and not in the toctree yet
     (root / "README.md").write_text("# R\n<!-- losses: written by nox -s generate -->\n<!-- end of losses -->\nend\n")
     made = generate_docs.files(root)
-    assert "\n\nmany\na\n```\n" in made[folder / "index.md"]
+    assert "\n\nmany\nunlisted\na\n```\n" in made[folder / "index.md"]
+    assert made[folder / "unlisted.md"] == "# Unlisted\n"
     assert made[folder / "many.md"] == (folder / "many.md").read_text()
     assert made[folder / "a.md"] == "# A\n\n```{loss} ALoss\n```\n"
     rows = [line for line in made[root / "README.md"].splitlines() if line.startswith("| `")]
