@@ -124,19 +124,15 @@ PLOTS: dict[str, Plot] = {
     "SurfaceLoss": Plot(
         PIXELS,
         (-14, 14),
-        (
-            Curve("radius 8", two_channels(8)),
-            Curve("radius 8, include_background=False", two_channels(8), {"include_background": False}),
-            Curve("radius 3", two_channels(3)),
-        ),
-        f"{DISCS} The distance to the true contour, averaged over what is predicted: negative where the disc is right, "
-        "and with a gradient at every distance.",
+        tuple(Curve(f"radius {radius}", two_channels(radius), {"include_background": False}) for radius in (3, 8, 12)),
+        f"{DISCS} Signed distances to the true contour, over what is predicted as the object: negative where the disc is "
+        "right, and with a gradient at every distance.",
         gradient="the shift",
     ),
     "SoftClDiceLoss": Plot(
         "shift of the predicted line, in pixels",
         (-10, 10),
-        tuple(Curve(f"line {width} wide", bar(width), {"iterations": 5}) for width in (3.0, 7.0)),
+        tuple(Curve(f"line {width:g} wide", bar(width), {"iterations": 5}) for width in (3.0, 7.0)),
         "A predicted line moves across the true one. The loss is small while each centre line lies in the other line.",
         gradient="the shift",
     ),
