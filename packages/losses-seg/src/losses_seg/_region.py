@@ -110,8 +110,11 @@ def region(
         sums = torch.cat([sums[:, 4:], sums[:, :4]], 2)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
-    both, p, g, pixels = sums.unbind(-2)
-    return Region(both, p, g if target.is_floating_point() else g.detach(), pixels.detach())
+    if target.is_floating_point():
+        both, p, g, pixels = sums.unbind(-2)
+        return Region(both, p, g, pixels.detach())
+    both, p = sums.narrow(-2, 0, 2).unbind(-2)
+    return Region(both, p, *sums.detach().narrow(-2, 2, 2).unbind(-2))
 
 
 def positive(total: Tensor, smooth: float) -> Tensor:
