@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -13,8 +14,7 @@ def unit(x: Tensor) -> Tensor:
 
 def lengths(x: Tensor) -> Tensor:
     """(N,1) lengths of rows; inf for those no longer than 1e-12, NaN for those with a NaN."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return norm.masked_fill(norm <= 1e-12, torch.inf)
+    return F.threshold(torch.linalg.vector_norm(x, dim=1, keepdim=True), 1e-12, torch.inf)
 
 
 def squared_distances(x: Tensor, eps: float, *, wide: bool = False) -> Tensor:
