@@ -51,8 +51,9 @@ def block_size(pred: Tensor, temporaries: float = 16, large: bool = False) -> in
     if pred.is_cpu:
         return 4 * CPU_BLOCK if large else CPU_BLOCK
     fewest, most = DEVICE_BLOCKS
-    if pred.numel() <= min(max(int(SMALL_WORKSPACE / temporaries), 4 * fewest), most):
-        return most
+    small = min(max(int(SMALL_WORKSPACE / temporaries), 4 * fewest), 2 * most)
+    if pred.numel() <= small:
+        return small
     share = DEVICE_SHARE[pred.element_size() > 2] * pred.element_size() / 4
     return min(max(int(share * pred.numel() / temporaries), fewest), most)
 
