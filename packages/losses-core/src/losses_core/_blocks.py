@@ -26,8 +26,11 @@ CPU_BLOCK = 1 << 16
 DEVICE_BLOCKS = 1 << 21, 1 << 24
 """Fewest and most elements of a block on an accelerator: enough to fill it, and no more than its L2 cache holds."""
 
-DEVICE_SHARE = 0.4
-"""Share of pred's bytes that the temporaries of a block may take on an accelerator."""
+DEVICE_SHARE = 0.4, 0.8
+"""Share of pred's bytes that the temporaries of a block may take on an accelerator, in half and in full precision."""
+
+SMALL_WORKSPACE = 1 << 27
+"""Elements that the temporaries of a small tensor may have together: to cut it is not worth the kernels."""
 
 _ALIGNED = 64
 """Elements of which the width of a block is a multiple: a row that starts within a cache line
@@ -48,9 +51,11 @@ def block_size(pred: Tensor, temporaries: float = 16, large: bool = False) -> in
     if pred.is_cpu:
         return 4 * CPU_BLOCK if large else CPU_BLOCK
     fewest, most = DEVICE_BLOCKS
-    share = int(DEVICE_SHARE * pred.numel() * pred.element_size() / (4 * temporaries))
-    # a block of a small tensor is all of it: to cut it is not worth the kernels
-    return min(max(share, 4 * fewest if pred.numel() <= 4 * fewest else fewest), most)
+    small = min(max(int(SMALL_WORKSPACE / temporaries), 4 * fewest), 2 * most)
+    if pred.numel() <= small:
+        return small
+    share = DEVICE_SHARE[pred.element_size() > 2] * pred.element_size() / 4
+    return min(max(int(share * pred.numel() / temporaries), fewest), most)
 
 
 def sample_block_size(pred: Tensor, temporaries: float) -> int:

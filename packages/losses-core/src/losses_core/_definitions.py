@@ -78,6 +78,7 @@ class Definition:
         delegates: the body returns `delegate(another definition, pred, target, **options)`, which takes its place.
         mean: ``mean(pred, target, **options)`` gives the mean of a small input by torch's own reduced operator, as
             operations are what takes the time there; None for a call that it does not suit.
+        large_mean: whether it does so of any input on an accelerator, as it moves the fewest bytes too.
         defaults: options and their defaults.
     """
 
@@ -91,6 +92,7 @@ class Definition:
     delegates: bool = False
     denominator: Callable[..., float] | None = None
     mean: Callable[..., Tensor | None] | None = None
+    large_mean: bool = False
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kernels: list[Kernel] = dataclasses.field(default_factory=list)
 

@@ -90,6 +90,8 @@ def _scaled(job: Job, pred: Tensor, tensors: Sequence[Tensor], kept: Tensor, gra
         return _narrowed(kept, pred.dtype, incoming, block_size(pred, 1))
     # in float32: a bf16 or fp16 factor would be rounded, or overflow
     incoming, layout = incoming.reshape(1), job.layout if job.layout != "whole" else "elements"
+    if not pred.is_cpu:  # an accelerator casts element by element, a CPU all of a tensor
+        return torch.mul(kept, incoming, out=kept)
     rows, _ = as_rows(layout, kept, [])
     for part, _ in split(layout, rows, [], block_size(pred, 1)):
         torch.mul(part, incoming, out=part)

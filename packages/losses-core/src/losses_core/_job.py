@@ -92,7 +92,17 @@ class Job:
         if self.elements:
             return value, grad
         factor = self.factor_of(tensors)
+        if self._is_mean(value, factor):
+            return value.mean(), grad
+        value = value.sum() if value.ndim else value
         return (value if isinstance(factor, float) and factor == 1.0 else value * factor), grad
+
+    @staticmethod
+    def _is_mean(value: Tensor, factor: float | Tensor) -> bool:
+        """Whether the sum times the factor is the mean, one operator instead of two."""
+        if torch.compiler.is_compiling() or isinstance(factor, Tensor):
+            return False
+        return value.ndim > 0 and value.numel() > 0 and factor == 1 / value.numel()
 
     def _run_at_once(
         self, pred: Tensor, cut: list[Any], whole: list[Any], needs_grad: bool, precision: torch.dtype
@@ -111,7 +121,7 @@ class Job:
             elif grad.shape != pred.shape:
                 grad = grad.reshape(pred.shape)
         if not self.elements:
-            return value.sum(), grad
+            return value, grad
         shape = value_shape(self.layout, pred)
         return (value if shape is None else value.reshape(shape)), grad
 

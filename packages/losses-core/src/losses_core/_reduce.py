@@ -20,6 +20,7 @@ from losses_core.utils.weight_reduce import (
     apply_weight,
     given_denominator,
     partial_reduce,
+    positive,
 )
 
 
@@ -84,16 +85,9 @@ def _by_kernel(
         denominator = denominator.item()  # on the CPU, looking costs nothing
     if isinstance(denominator, Tensor):
         value = _fused.reduced(call, kernel, weight, 1.0)
-        return Reduction(value / _positive(denominator.to(pred.device)), None, reduction, None, scale)
+        return Reduction(value / positive(denominator.to(pred.device)), None, reduction, None, scale)
     factor = scale if denominator is None or denominator <= 0 else scale / denominator
     return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction)
-
-
-def _positive(denominator: Tensor) -> Tensor:
-    """A denominator with 1 where it is ≤ 0, in the fewest operations; NaN stays NaN."""
-    if denominator.is_floating_point():
-        return denominator.masked_fill(denominator <= 0, 1)
-    return denominator.clamp(min=1)
 
 
 def _total_normalizer(call: LossCall) -> float | Tensor:
@@ -128,5 +122,8 @@ def _by_definition(
     value, normalizer, already_global = result
     if weight is not None:
         value = apply_weight(value, weight)
+    plain = reduction == "mean" and normalizer is None and avg_factor is None and (group is None or already_global)
+    if plain and not torch.compiler.is_compiling() and value.numel():
+        return Reduction(value.mean() if value.ndim else value, None, reduction, None, scale)
     reduced = partial_reduce(value, normalizer, reduction, avg_factor)
     return reduced._replace(group=None if already_global else group, scale=scale)

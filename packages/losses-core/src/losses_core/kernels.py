@@ -50,6 +50,7 @@ def definition(
     delegates: bool = False,
     denominator: Callable[..., float] | None = None,
     mean: Callable[..., Tensor | None] | None = None,
+    large_mean: bool = False,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Declare a loss function as a definition; arguments as of `Definition`.
 
@@ -73,7 +74,7 @@ def definition(
         defaults = {p.name: p.default for p in options if p.default is not inspect.Parameter.empty}
         name = getattr(body, "__name__", "")
         declared = Definition(
-            name, body, layout, prepare, normalizer, rows, cast, delegates, denominator, mean, defaults
+            name, body, layout, prepare, normalizer, rows, cast, delegates, denominator, mean, large_mean, defaults
         )
 
         @functools.wraps(body)

@@ -52,7 +52,7 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(pred, target, reduction="none")
 
 
-@definition(layout="elements", prepare=_prepare, mean=_smooth_l1_mean)
+@definition(layout="elements", prepare=_prepare, mean=_smooth_l1_mean, large_mean=True)
 def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
     """Smooth L1 loss of each element, unreduced: see `SmoothL1Loss`.
 

@@ -36,7 +36,7 @@ def contrast_pairs(
     Returns:
         (n,)
     """
-    scores = student @ teacher.T / temperature
+    scores = (student / temperature) @ teacher.T
     if same is not None:
         scores = scores.masked_fill(same, -torch.inf)
     log_p = []

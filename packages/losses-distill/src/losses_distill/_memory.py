@@ -101,7 +101,7 @@ class NegativeQueue(_Memory):
         own_idx = None if sample_idx is None else select(sample_idx, anchors)
         same = None if own_idx is None else own_idx.unsqueeze(1) == self.index
         slots = torch.arange(self.index.shape[0], device=student.device)
-        bias = student.new_zeros(slots.shape).masked_fill_(slots >= self.fill, torch.finfo(student.dtype).min)
+        bias = torch.ge(slots, self.fill, out=student.new_empty(slots.shape)).mul_(torch.finfo(student.dtype).min)
         of_student = self.logsumexp(select(student, anchors), self.teacher.to(student.dtype), bias, same, temperature)
         of_teacher = self.logsumexp(select(teacher, anchors), self.student.to(student.dtype), bias, same, temperature)
         stored = of_student, of_teacher
@@ -124,16 +124,18 @@ class NegativeQueue(_Memory):
         # a trainer skips a step that overflowed; its rows, of length 1 or NaN, must not be stored either
         check = (student * teacher).sum(1)
         valid = check == check
-        rank, number = valid.cumsum(0), valid.sum()
-        # the last valid rows, by their rank from 1 on; ranks below stand for slots before the pointer, which stay
-        ranks = torch.arange(1 - batch, 1, device=rank.device)[-size:] + number
-        source = torch.searchsorted(rank, ranks.clamp(min=1)).clamp_(max=batch - 1)
-        stored, position = ranks > 0, (ranks + (self.pointer - 1)) % size
+        rank = valid.cumsum(0)
+        number = rank[-1] if batch else rank.sum()
+        # the last valid rows, by how many precede them; numbers below 0 stand for slots before the pointer, which stay
+        before = torch.arange(-batch, 0, device=rank.device)[-size:] + number
+        source = torch.searchsorted(rank, before.clamp(min=0), right=True).clamp_(max=batch - 1)
+        stored, position = before >= 0, (before + self.pointer) % size
         for rows, new in ((self.student, student), (self.teacher, teacher)):
             moved = torch.where(stored.unsqueeze(1), new[source].to(rows.dtype), rows[position])
             rows.index_copy_(0, position, moved)
-        index = torch.full_like(position, -1) if sample_idx is None else sample_idx[source]
-        self.index.index_copy_(0, position, torch.where(stored, index, self.index[position]))
+        index = self.index[position]
+        index = index.masked_fill(stored, -1) if sample_idx is None else torch.where(stored, sample_idx[source], index)
+        self.index.index_copy_(0, position, index)
         self.pointer.add_(number).remainder_(size)
         self.fill.add_(number).clamp_(max=size)
 

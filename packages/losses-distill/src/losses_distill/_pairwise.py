@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -13,8 +14,7 @@ def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 def lengths(x: Tensor, eps: float = 1e-12) -> Tensor:
     """(N,1) lengths of rows; inf for those no longer than ``eps``, NaN for those with a NaN."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return norm.masked_fill(norm <= eps, torch.inf)
+    return F.threshold(torch.linalg.vector_norm(x, dim=1, keepdim=True), eps, torch.inf)
 
 
 def squared_distances(x: Tensor, eps: float, *, wide: bool = False) -> Tensor:

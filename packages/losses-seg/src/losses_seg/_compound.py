@@ -151,8 +151,7 @@ def compound_loss(
         sums = softmax_sums(pred, target, smoothed=label_smoothing > 0, **options)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
-    *parts, entropy = sums.unbind(-2)[:5]
-    region = as_region(parts, target)
+    region, entropy = as_region(sums.narrow(-2, 0, 4), target), sums.select(-2, 4)
     dice, counted, _ = loss_per_class(
         dice_distance(region, smooth),
         region,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -123,13 +122,16 @@ def region(
         sums = torch.cat([sums[:, 4:], sums[:, :4]], 2)
     if not per_image:
         sums = sums.sum(0) if group is None else group.sum(sums.sum(0))
-    return as_region(sums.unbind(-2), target)
+    return as_region(sums, target)
 
 
-def as_region(sums: Sequence[Tensor], target: Tensor) -> Region:
-    """Name the four sums; those of a target that is not floating have no gradient."""
-    both, p, g, pixels = sums
-    return Region(both, p, g if target.is_floating_point() else g.detach(), pixels.detach())
+def as_region(sums: Tensor, target: Tensor) -> Region:
+    """Name the four sums (…,4,C); those of a target that is not floating have no gradient."""
+    if target.is_floating_point():
+        both, p, g, pixels = sums.unbind(-2)
+        return Region(both, p, g, pixels.detach())
+    both, p = sums.narrow(-2, 0, 2).unbind(-2)
+    return Region(both, p, *sums.detach().narrow(-2, 2, 2).unbind(-2))
 
 
 def dice_intersection(exponent: float) -> Intersection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from losses_cls.cross_entropy.binary import binary_cross_entropy
 from losses_cls.cross_entropy.softmax import cross_entropy, weighted_target
 from losses_core.kernels import kernel
 from losses_core.utils.focal import along_channels
-from losses_core.utils.stable import logistic_loss, scale_and_mask_
+from losses_core.utils.stable import logistic_loss, logistic_loss_of_targets, scale_and_mask_
 
 
 def label_bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
@@ -21,13 +23,6 @@ def label_bound(*, class_weight: Tensor | None, **_: Any) -> float | None:
     return 1.0 if class_weight is None else None
 
 
-@kernel(
-    cross_entropy,
-    bound=label_bound,
-    temporaries=4,
-    large_blocks=True,
-    supports=lambda pred, target, **_: target.ndim < pred.ndim,
-)
 def cross_entropy_of_labels(
     x: Tensor,
     target: Tensor,
@@ -36,29 +31,60 @@ def cross_entropy_of_labels(
     ignore_index: int | None,
     label_smoothing: float,
     needs_grad: bool,
+    on_cpu: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Value and gradient p Σt - t, from one log-softmax, where t is the smoothed and weighted target."""
     labels, ignored = split_labels(target, ignore_index)
-    log_p, each, grad = F.log_softmax(x, 1), label_smoothing / x.shape[1], None
-    value = log_p.gather(1, labels)
-    if class_weight is None:
-        minus_label = torch.full_like(value, label_smoothing - 1)
-    else:
-        minus_label = class_weight[labels].mul_(label_smoothing - 1)
-    value.mul_(minus_label)
+    log_p, share, grad = F.log_softmax(x, 1), label_smoothing / x.shape[1], None
+    if on_cpu:
+        value = _by_gather(log_p, labels, ignored, class_weight)
+    else:  # the fewest kernels, and twice the time on a CPU
+        nothing = {} if ignore_index is None else {"ignore_index": ignore_index}
+        value = F.nll_loss(log_p, target, class_weight, reduction="none", **nothing)
     if label_smoothing:
         weighted = log_p if class_weight is None else log_p * along_channels(class_weight, x)
-        value.sub_(weighted.sum(1, keepdim=True), alpha=each)
-    if needs_grad:
-        grad = log_p.exp_()
-        if class_weight is not None:
-            grad.mul_(each * class_weight.sum() - minus_label)
-        if label_smoothing:
-            grad.sub_(each if class_weight is None else each * along_channels(class_weight, x))
-        scale_and_mask_(minus_label, grad, None, ignored)  # before the scatter: a compiler joins the two passes
-        grad.scatter_add_(1, labels, minus_label)
+        value.mul_(1 - label_smoothing).sub_(weighted.sum(1), alpha=share)
+        scale_and_mask_(value, None, None, None if ignored is None else ignored.squeeze(1))
+    if not needs_grad:
+        return value, None
+    minus_label = _constant(label_smoothing - 1, x, labels, ignored)
+    grad = log_p.exp_()
+    if class_weight is not None:
+        minus_label = minus_label * class_weight[labels]
+        grad.mul_(share * class_weight.sum() - minus_label)
+    if label_smoothing:
+        grad.sub_(share if class_weight is None else share * along_channels(class_weight, x))
+    if ignored is not None:  # before the scatter: a compiler joins the two passes
+        grad.masked_fill_(ignored, 0)
+    return value, grad.scatter_add_(1, labels, minus_label)
+
+
+for _on_cpu in (False, True):
+    kernel(
+        cross_entropy,
+        bound=label_bound,
+        device="cpu" if _on_cpu else None,
+        temporaries=4,
+        large_blocks=True,
+        supports=lambda pred, target, **_: target.ndim < pred.ndim,
+    )(partial(cross_entropy_of_labels, on_cpu=_on_cpu))
+
+
+def _by_gather(log_p: Tensor, labels: Tensor, ignored: Tensor | None, class_weight: Tensor | None) -> Tensor:
+    """-w log p of each label, 0 where ignored."""
+    value = log_p.gather(1, labels).neg_()
+    if class_weight is not None:
+        value.mul_(class_weight[labels])
     scale_and_mask_(value, None, None, ignored)
-    return value.squeeze(1), grad
+    return value.squeeze(1)
+
+
+def _constant(number: float, x: Tensor, labels: Tensor, ignored: Tensor | None) -> Tensor:
+    """A number for each label, 0 where ignored."""
+    if ignored is None:
+        return x.new_full((), number).expand_as(labels)
+    minus_one = torch.add(ignored, -1, out=x.new_empty(labels.shape))
+    return minus_one if number == -1 else minus_one.mul_(-number)
 
 
 @kernel(cross_entropy, temporaries=5, large_blocks=True, supports=lambda pred, target, **_: target.ndim == pred.ndim)
@@ -73,19 +99,19 @@ def cross_entropy_of_probabilities(
 ) -> tuple[Tensor, Tensor | None]:
     """Value and gradient p Σq - q, from one log-softmax."""
     q = weighted_target(q, class_weight, label_smoothing)
-    log_p = F.log_softmax(x, 1).clamp_(min=torch.finfo(x.dtype).min)  # q is 0 at most of its -inf, and 0 · -inf NaN
-    value = (q * log_p).sum(1).neg_()
-    value.masked_fill_(value > 1e30, torch.inf)  # q is not 0 at one of them
-    grad = log_p.exp_().mul_(q.sum(1, keepdim=True)).sub_(q) if needs_grad else None
-    return value, grad
+    log_p = F.log_softmax(x, 1)
+    # nansum: q is 0 at most of the -inf, and 0 · -inf NaN; any other NaN is in the sum of q, or in the whole row of p
+    value, total = (q * log_p).nansum(1).neg_(), q.sum(1, keepdim=True)
+    grad = log_p.exp_().mul_(total)
+    value.add_(grad.select(1, 0), alpha=0)
+    return value, grad.sub_(q) if needs_grad else None
 
 
 def _binary_bound(*, pos_weight: Any, class_weight: Any, with_logits: bool, **_: Any) -> float | None:
     return 1.0 if with_logits and pos_weight is None and class_weight is None else None
 
 
-@kernel(binary_cross_entropy, bound=_binary_bound, temporaries=9)
-def binary_cross_entropy_kernel(
+def _binary(
     x: Tensor,
     t: Tensor,
     *,
@@ -94,8 +120,9 @@ def binary_cross_entropy_kernel(
     with_logits: bool,
     ignore_index: int | None,
     needs_grad: bool,
+    formula: Callable[..., Tensor],
 ) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient, total · p - positive in logits."""
+    """Value and gradient, total · p - positive in logits; ``formula`` for a value without a ``pos_weight``."""
     positive, total, grad = t, None, None
     if pos_weight is not None:
         positive = t * along_channels(pos_weight, x)
@@ -103,13 +130,17 @@ def binary_cross_entropy_kernel(
     if not with_logits:
         value, grad = _of_probabilities(x, positive, 1 - t, needs_grad)
     else:
-        value = logistic_loss(x, positive, total)
+        value = formula(x, t) if total is None else logistic_loss(x, positive, total)
         if needs_grad:
             grad = torch.sigmoid(x) if total is None else torch.sigmoid(x).mul_(total)
             grad.sub_(positive)
     ignored = None if ignore_index is None else t == ignore_index
     scale_and_mask_(value, grad, along_channels(class_weight, x), ignored)
     return value, grad
+
+
+kernel(binary_cross_entropy, bound=_binary_bound, temporaries=9)(partial(_binary, formula=logistic_loss_of_targets))
+kernel(binary_cross_entropy, bound=_binary_bound, device="cpu")(partial(_binary, formula=logistic_loss))
 
 
 def _of_probabilities(p: Tensor, positive: Tensor, negative: Tensor, needs_grad: bool) -> tuple[Tensor, Tensor | None]:

@@ -36,15 +36,25 @@ def softmax_focal_kernel(
     labels, ignored = split_labels(target, ignore_index)
     log_p, grad = F.log_softmax(x, 1), None
     log_p_y = log_p.gather(1, labels)
-    on_label = torch.expm1(log_p_y)  # p_y - 1
-    q = -on_label
-    minus_focus = power(q, gamma) * -label_factor(labels, alpha, class_weight)
-    value = minus_focus * log_p_y
+    if ignored is not None:
+        log_p_y.masked_fill_(ignored, 0)
+    minus_q = torch.expm1(log_p_y)
+    q = -minus_q
+    whole = gamma >= 1  # else q^(γ-1) is infinite where q is 0, unlike (1-q) c / q, which is at most 1
+    minus_outer = power(q, gamma - 1 if whole else gamma) * -label_factor(labels, alpha, class_weight)
+    value = minus_outer * log_p_y
+    if whole:
+        value.mul_(q)
     if needs_grad:
-        grad = log_p.exp_().scatter_(1, labels, on_label)
-        ratio = torch.rsub(q, 1).mul_(log_p_y).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # -p_y c / q, in [-1, 0]
-        grad.mul_(torch.addcmul(minus_focus, minus_focus, ratio, value=-gamma).neg_())
-    scale_and_mask_(value, grad, None, ignored)
+        grad, p_y = log_p.exp_().scatter_(1, labels, minus_q), minus_q + 1
+        if whole:
+            slope = torch.addcmul(minus_q, log_p_y, p_y, value=gamma).mul_(minus_outer)
+        else:
+            ratio = p_y.mul_(log_p_y).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # in [-1, 0]
+            slope = torch.addcmul(minus_outer, minus_outer, ratio, value=-gamma).neg_()
+        grad.mul_(slope)
+        if ignored is not None:
+            grad.masked_fill_(ignored, 0)
     return value.squeeze(1), grad
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_core.utils.focal import along_channels, sigmoid_focal
-from losses_core.utils.stable import power, scale_and_mask_
+from losses_core.utils.stable import logistic_loss_of_targets, power, scale_and_mask_
 
 
 def focal_bound(*, alpha: Any, gamma: float, class_weight: Any, epsilon: float = 0.0, **_: Any) -> float | None:
@@ -36,10 +36,9 @@ def sigmoid_focal_kernel(
 
     With ε, ce + ε q takes the place of ce, and p-t + ε (dq/dx) that of p-t.
     """
-    p, part, grad = torch.sigmoid(x), x * t, None
-    value = torch.logaddexp(x - part, part.neg_())  # ln(e^((1-t)x) + e^(-tx)), without cancellation
-    sign = torch.rsub(t, 1, alpha=2)
-    q = torch.addcmul(t, p, sign)
+    p, value, grad = torch.sigmoid(x), logistic_loss_of_targets(x, t), None
+    signed = torch.addcmul(p, p, t, value=-2)  # (1-2t) p
+    q = signed + t
     whole = gamma >= 1  # else q^(γ-1) is infinite where q is 0, unlike (dq/dx) ce / q, which is at most 1/e
     outer, factor = power(q, gamma - 1 if whole else gamma), _factor(x, t, alpha, class_weight)
     if factor is not None:
@@ -47,7 +46,7 @@ def sigmoid_focal_kernel(
     if epsilon:
         value.add_(q, alpha=epsilon)
     if needs_grad:
-        turn = torch.addcmul(p, p, p, value=-1).mul_(sign)
+        turn = torch.addcmul(signed, signed, p, value=-1)
         grad = p.sub_(t)
         if epsilon:
             grad.add_(turn, alpha=epsilon)

@@ -76,6 +76,15 @@ def logistic_loss(x: Tensor, positive: Tensor, total: Tensor | None = None) -> T
     return relu.addcmul_(x, positive, value=-1).add_(softplus)
 
 
+def logistic_loss_of_targets(x: Tensor, t: Tensor) -> Tensor:
+    """`logistic_loss` without a ``pos_weight``, by the fewest operators; on a CPU it takes a quarter longer.
+
+    ln(e^((1-t) x) + e^(-t x)), where nothing cancels.
+    """
+    part = x * t
+    return torch.logaddexp(x - part, part.neg_())
+
+
 def fill_ignored(x: Tensor, t: Tensor, ignore_index: float | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Predictions and targets with 0 where ``t`` equals ``ignore_index``, and the mask of these elements, if any.
 

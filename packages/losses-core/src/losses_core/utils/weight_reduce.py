@@ -58,14 +58,20 @@ class Reduction(NamedTuple):
         if denominator is None:
             return numerator if scale == 1.0 else numerator * scale
         if isinstance(denominator, Tensor):
-            # by a mask: a branch on the value would wait for the device. NaN is not <= 0 and stays visible.
-            denominator = denominator.masked_fill(denominator <= 0, 1)
+            denominator = positive(denominator)
         elif denominator <= 0:
             denominator = 1
         if isinstance(denominator, Tensor) or scale == 1.0:
             result = numerator / denominator
             return result if scale == 1.0 else result * scale
         return numerator * (scale / denominator)
+
+
+def positive(denominator: Tensor) -> Tensor:
+    """A denominator with 1 where it is ≤ 0, without a branch, which would wait for the device; NaN stays NaN."""
+    if denominator.is_floating_point():
+        return denominator.masked_fill(denominator <= 0, 1)
+    return denominator.clamp(min=1)
 
 
 def check_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses_core.utils.boxes import BoxFormat, area, in_corners, sides
+from losses_core.utils.boxes import BoxFormat, area, in_corners
 from losses_det._geometry import MAX_GRAD, scaled
 
 
@@ -44,13 +44,8 @@ class Boxes:
         hull: bool,
         ratio: float | None = None,
     ) -> None:
-        numbers = torch.stack((pred, target)).movedim(-1, 0).contiguous().view(2, 2, 2, -1)
-        first, second = (in_corners(box, bbox_format) for box in numbers.unbind(2))
-        if ratio is not None:
-            first, second = (torch.stack(scaled(box, ratio)) for box in (first, second))
         self.eps = eps
-        self.offset = second - first
-        self.sides = torch.stack(sides(first, second, hull=hull))
+        self.offset, self.sides = _measure(pred, target, bbox_format, hull, ratio)
         self.size = self.sides.clamp(min=0)
         target_area, pred_area, self.inter, *hull_area = area(self.size.movedim(1, 0)).unbind(0)
         self.hull_area = hull_area[0] if hull else self.inter
@@ -77,6 +72,20 @@ class Boxes:
     def shift(self) -> Tensor:
         """Centre of the target minus centre of the prediction, (2,n)."""
         return (self.offset[0] + self.offset[1]) * 0.5
+
+
+def _measure(
+    pred: Tensor, target: Tensor, bbox_format: BoxFormat, hull: bool, ratio: float | None
+) -> tuple[Tensor, Tensor]:
+    """Corners of the target minus those of the prediction, (2,2,n), and the sides of `Boxes`."""
+    corners = in_corners(torch.stack((pred.t(), target.t()), 1).view(2, 2, 2, -1), bbox_format)
+    if ratio is not None:
+        corners = torch.stack(scaled(corners, ratio))
+    of_pred, of_target = (corners[1] - corners[0]).unbind(1)
+    first, second = corners.unbind(2)
+    (lower, inner), (upper, outer) = torch.maximum(first, second), torch.minimum(first, second)
+    of_all = [of_target, of_pred, outer - lower]
+    return second - first, torch.stack([*of_all, inner - upper] if hull else of_all)
 
 
 class Grads(NamedTuple):
@@ -116,12 +125,13 @@ def square_sum(pair: Tensor) -> Tensor:
 
 
 def bounded_inverse(denominator: Tensor, derivative: Tensor) -> tuple[Tensor, Tensor]:
-    """1 / denominator for derivatives, at most `MAX_GRAD` / derivative; and the denominator at which that bound holds.
+    """1 / denominator for derivatives, at most `MAX_GRAD` / derivative; and the denominator that it is the inverse of.
 
-    ``derivative`` (2,n) is that of the numerator, at least 0.
+    ``denominator`` is already clamped. ``derivative`` (2,n) is that of the numerator, at least 0.
     """
     limit = torch.maximum(derivative[0], derivative[1]).div_(MAX_GRAD)
-    return torch.maximum(denominator, limit).reciprocal_(), limit
+    bounded = torch.maximum(denominator, limit)
+    return bounded.reciprocal(), bounded
 
 
 def corner_grads(boxes: Boxes, by_iou: Tensor | None, grads: Grads) -> Tensor:
@@ -129,9 +139,9 @@ def corner_grads(boxes: Boxes, by_iou: Tensor | None, grads: Grads) -> Tensor:
 
     Where two edges coincide they share the derivative, half each, as in `torch.maximum`; so at equal boxes it is 0.
     """
-    inverse, limit = bounded_inverse(boxes.denominator, torch.maximum(boxes.target, boxes.pred))
+    inverse, denominator = bounded_inverse(boxes.denominator, torch.maximum(boxes.target, boxes.pred))
     # a denominator that is clamped does not change with the union
-    by_union = (boxes.inter * inverse).mul_(inverse).masked_fill_((boxes.union <= boxes.eps) | (boxes.union < limit), 0)
+    by_union = (boxes.inter * inverse).mul_(inverse).masked_fill_(boxes.union < denominator, 0)
     by_inter = inverse.neg() if by_iou is None else inverse * by_iou
     by_union = by_union if by_iou is None else by_union.mul_(by_iou).neg_()
     if grads.union is not None:

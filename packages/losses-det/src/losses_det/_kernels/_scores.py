@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses_core.utils.stable import power
+from losses_core.utils.stable import logistic_loss_of_targets, power
 
 
 class Scores:
@@ -27,10 +27,8 @@ class Scores:
         self._p = torch.sigmoid(x) if use_sigmoid else x
         self.distance = self._p if t is None else self._p - t
         if use_sigmoid:
-            self.entropy = F.softplus(x)
-            if t is not None:
-                # max(x,0) - x t + ln(1 + e^-|x|): softplus(x) - x t cancels for a large logit that is right
-                self.entropy = x.abs().neg_().exp_().log1p_().add_(x.clamp(min=0)).addcmul_(x, t, value=-1)
+            # softplus(x) - x t cancels for a large logit that is right
+            self.entropy = F.softplus(x) if t is None else logistic_loss_of_targets(x, t)
         else:
             self.entropy = torch.log1p(-x).clamp_(min=-100).neg_()
             if t is not None:

@@ -49,8 +49,8 @@ def _empty_hull(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
     value = empty / denominator
     if not needs_grad:
         return value, Grads()
-    inverse, limit = bounded_inverse(denominator, b.hull)
-    by_denominator = empty.mul_(inverse).mul_(inverse).masked_fill_((b.hull_area <= b.eps) | (b.hull_area < limit), 0)
+    inverse, denominator = bounded_inverse(denominator, b.hull)
+    by_denominator = empty.mul_(inverse).mul_(inverse).masked_fill_(b.hull_area < denominator, 0)
     return value, Grads(union=-inverse, hull_area=inverse - by_denominator)
 
 
@@ -60,9 +60,9 @@ def _centre_distance(b: Boxes, needs_grad: bool) -> tuple[Tensor, Grads]:
     value = squared / denominator
     if not needs_grad:
         return value, Grads()
-    inverse, limit = bounded_inverse(denominator, shift.abs().mul_(2))
+    inverse, denominator = bounded_inverse(denominator, shift.abs().mul_(2))
     twice = 2 * inverse
-    by_diagonal = squared.mul_(inverse).mul_(-twice).masked_fill_((diagonal <= b.eps) | (diagonal < limit), 0)
+    by_diagonal = squared.mul_(inverse).mul_(-twice).masked_fill_(diagonal < denominator, 0)
     return value, Grads(hull=by_diagonal * b.hull, shift=shift.mul_(twice))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,39 @@ class PowerSums:
     def backward(x: Tensor, target: tuple[()], grads: Tensor, *, p: float, scale: Tensor | None) -> Tensor:
         """p |A_c / scale|^(p-1) sign(A_c) / scale, times the incoming gradient of the location; 0 where A_c is 0."""
         x, grads = x.mT, grads * p
-        if p == 2 and scale is None:
-            return (x * grads).mT
         sign = x.sign()
         if scale is not None:
             x, grads = x / scale, grads / scale
         tiny = torch.finfo(x.dtype).tiny
         return x.abs().clamp_(min=tiny).pow_(p - 1).mul_(sign).mul_(grads).mT
+
+
+def _squares(pred: Tensor, target: tuple[()], *, p: float, scale: Tensor | None) -> bool:
+    return p == 2 and scale is None
+
+
+@kernel(power_sums, passes=2, temporaries=3, supports=_squares)
+class SquareSums:
+    """The same for squares."""
+
+    number = 1
+
+    @staticmethod
+    def forward(x: Tensor, target: tuple[()], **_: Any) -> Tensor:
+        """Σ_c A_c², (n,1,L), by the norm, which stores no squares."""
+        return torch.linalg.vector_norm(x.mT, dim=1, keepdim=True).square_()
+
+    @staticmethod
+    def backward(x: Tensor, target: tuple[()], grads: Tensor, **_: Any) -> Tensor:
+        """2 A_c, times the incoming gradient of the location."""
+        return (x.mT * (2 * grads)).mT
+
+
+@kernel(power_sums, passes=2, device="cpu", large_blocks=True, supports=_squares)
+class SquareSumsOnCpu(SquareSums):
+    """The same with the squares stored, in the cache: there a CPU is faster."""
+
+    @staticmethod
+    def forward(x: Tensor, target: tuple[()], **_: Any) -> Tensor:
+        """Σ_c A_c², (n,1,L)."""
+        return (x * x).mT.sum(1, keepdim=True)

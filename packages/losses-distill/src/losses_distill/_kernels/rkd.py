@@ -12,8 +12,7 @@ from torch import Tensor
 from losses_core._blocks import block_size, ranges
 from losses_core.kernels import kernel
 from losses_distill._kernels._pairwise import distances_backward, unit_backward
-from losses_distill._pairwise import lengths, squared_distances
-from losses_distill._relation import select
+from losses_distill._pairwise import lengths
 from losses_distill.relation_loss.rkd import rkd_angle_loss, rkd_distance_loss
 
 _Result = tuple[Tensor, Tensor | None]
@@ -32,7 +31,8 @@ def rkd_distance(
     if l2_normalize:
         length = lengths(x)
         x, target = x / length, target / lengths(target)
-    products = torch.stack([centered @ centered.T for centered in (x - x.mean(0), target - target.mean(0))])
+    centered, target = x - x.mean(0), target - target.mean(0)
+    products = torch.stack([centered @ centered.T, target @ target.T])
     square = products.diagonal(dim1=1, dim2=2).clone()
     sums = square.unsqueeze(1) + square.unsqueeze(2)
     distances = products.mul_(-2).add_(sums)
@@ -51,23 +51,25 @@ def rkd_distance(
     grad = (student - teacher).clamp_(-1, 1)
     grad = grad.sub_((grad * student).sum().div_(pairs))  # the mean depends on all distances
     grad = grad.div_(mean[0] if squared else student * (2 * mean[0].square()))
-    grad = distances_backward(grad.masked_fill_(zero[0], 0), x)
+    grad = distances_backward(grad.masked_fill_(zero[0], 0), centered)
     return value, grad if length is None else unit_backward(grad, x, length)
 
 
 class _Distances(NamedTuple):
-    """Squared distances of one network: of the vertices (n,N), and of all pairs (N,N)."""
+    """Squared distances of student and teacher: of the vertices (2,n,N), and of all pairs (2,N,N)."""
 
     near: Tensor
     far: Tensor
     inverse: Tensor
     """1/distance of the vertices, 0 where the distance is 0."""
+    scale: Tensor
+    """The same times the square root of 1/2."""
 
     def cosines(self, start: int, stop: int) -> Tensor:
-        """(vertices,N,N), as in the definition."""
-        near, scale = self.near[start:stop], self.inverse[start:stop] * math.sqrt(0.5)
-        sums = near.unsqueeze(2) + near.unsqueeze(1)
-        return sums.sub_(self.far).mul_(scale.unsqueeze(2)).mul_(scale.unsqueeze(1))
+        """(2,vertices,N,N), as in the definition."""
+        near, scale = self.near[:, start:stop], self.scale[:, start:stop]
+        sums = near.unsqueeze(3) + near.unsqueeze(2)
+        return sums.sub_(self.far.unsqueeze(1)).mul_(scale.unsqueeze(3)).mul_(scale.unsqueeze(2))
 
 
 @kernel(rkd_angle_loss)
@@ -86,32 +88,45 @@ def rkd_angle(
     if l2_normalize:
         length = lengths(x)
         x, target = x / length, target / lengths(target)
-    ours, theirs = _distances(x, eps, anchors), _distances(target, eps, anchors)
-    vertices, n = ours.near.shape
+    centered = x - x.mean(0)
+    both = _distances(centered, target - target.mean(0), eps, anchors)
+    _, vertices, n = both.near.shape
     values, grad_near = [], []
-    grad_far = torch.zeros_like(ours.far)
-    for chunk in ranges(vertices, chunk_size or max(1, block_size(x, large=True) // max(n * n, 1))):
-        cosines = ours.cosines(*chunk)
-        difference = cosines - theirs.cosines(*chunk)
+    grad_far = torch.zeros_like(both.far[0])
+    for chunk in ranges(vertices, chunk_size or max(1, block_size(x, large=True) // max(2 * n * n, 1))):
+        cosines, theirs = both.cosines(*chunk).unbind()
+        difference = cosines - theirs
         grad = difference.clamp(-1, 1)
         values.append(difference.add_(grad, alpha=-0.5).mul_(grad).sum((1, 2)))
         if needs_grad:
-            inverse = ours.inverse[slice(*chunk)]
+            inverse = both.inverse[0, slice(*chunk)]
             projection = cosines.mul_(grad).sum(2).mul_(inverse).mul_(inverse)
             grad = grad.mul_(inverse.unsqueeze(2)).mul_(inverse.unsqueeze(1))
             # each pair (i,k) comes twice, so the derivatives of its two sides are one sum
             grad_near.append(grad.sum(2).sub_(projection))
             grad_far = grad_far.sub_(grad.sum(0), alpha=0.5)
-    value = torch.cat(values) if values else x.new_zeros(0)
+    value = _joined(values, x.new_zeros(0))
     if not needs_grad:
         return value, None
-    near = torch.cat(grad_near) if values else x.new_zeros(0, n)
+    near = _joined(grad_near, x.new_zeros(0, n))
     grad_far = grad_far.add_(near) if anchors is None else grad_far.index_add_(0, anchors, near)
-    grad = distances_backward((grad_far + grad_far.T).mul_(0.5), x)
+    grad = distances_backward(grad_far + grad_far.T, centered, scale=0.5)
     return value, grad if length is None else unit_backward(grad, x, length)
 
 
-def _distances(x: Tensor, eps: float, anchors: Tensor | None) -> _Distances:
-    far = squared_distances(x, eps, wide=True)
-    near = select(far, anchors)
-    return _Distances(near, far, near.masked_fill(near == 0, torch.inf).rsqrt_())
+def _joined(parts: list[Tensor], otherwise: Tensor) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else otherwise
+
+
+def _distances(student: Tensor, teacher: Tensor, eps: float, anchors: Tensor | None) -> _Distances:
+    """As `losses_distill._pairwise.squared_distances` in wide numbers, of centred rows of both networks at once."""
+    wide = [x if x.device.type == "mps" else x.double() for x in (student, teacher)]
+    products = torch.stack([x @ x.T for x in wide])
+    square = products.diagonal(dim1=1, dim2=2).clone()
+    sums = square.unsqueeze(1) + square.unsqueeze(2)
+    distances = products.mul_(-2).add_(sums)
+    zero = distances <= sums.mul_(8 * torch.finfo(sums.dtype).eps).clamp_(min=eps)
+    far = distances.masked_fill_(zero, 0).to(student.dtype)
+    near = far if anchors is None else far.index_select(1, anchors)
+    inverse = near.masked_fill(near == 0, torch.inf).rsqrt_()
+    return _Distances(near, far, inverse, inverse * math.sqrt(0.5))

@@ -26,7 +26,7 @@ def _l1_mean(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> Tens
     return None if normalize else F.l1_loss(pred, target.to(pred.dtype))
 
 
-@definition(layout="elements", prepare=prepare, mean=_mse_mean)
+@definition(layout="elements", prepare=prepare, mean=_mse_mean, large_mean=True)
 def feature_mse_loss(
     pred: Tensor, target: Tensor, *, normalize: bool = False, resize: str | None = None, eps: float = 1e-6
 ) -> Tensor:

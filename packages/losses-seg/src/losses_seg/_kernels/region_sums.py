@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_core.utils.stable import power
-from losses_seg._activation import activate
+from losses_seg._activation import activate, activation_grad, activation_grad_by_operator
 from losses_seg._region import Intersection, region_sums
 from losses_seg._targets import Activation, class_mask, ignored_mask, is_labels, masked
 
@@ -22,6 +22,12 @@ class RegionSums:
     """
 
     encode = False
+    activation_grad = staticmethod(activation_grad_by_operator)
+
+    @staticmethod
+    def power_sum(x: Tensor, exponent: float) -> Tensor:
+        """Σ x^e along axis 2; of squares by the norm, which stores none of them."""
+        return torch.linalg.vector_norm(x, dim=2).square_() if exponent == 2 else power(x, exponent).sum(2)
 
     @staticmethod
     def number(*, complement: bool, **_: Any) -> int:
@@ -53,16 +59,18 @@ class RegionSums:
         ignored = ignored_mask(p, target, ignore_index, activation)
         if is_labels(p, target) and not cls.encode:
             index = masked(target.unsqueeze(1), ignored)
-            valid = torch.ones_like(p[:, :1]) if ignored is None else (~ignored).to(p.dtype)
-            both, area = sum_by_label(torch.cat([p.gather(1, index), valid], 1), index, p.shape[1]).unbind(1)
+            values = p.new_empty(p.shape[0], 2, p.shape[2])  # the probability of the label, and 1 where it is valid
+            torch.gather(p, 1, index, out=values[:, :1])
+            values[:, 1:].fill_(1) if ignored is None else torch.logical_not(ignored, out=values[:, 1:])
+            both, area = sum_by_label(values, index, p.shape[1]).unbind(1)
             pixels = area.sum(1, keepdim=True).expand_as(area)
-            return torch.stack([both, power(p, exponent).sum(2), area, pixels], 1)
+            return torch.stack([both, cls.power_sum(p, exponent), area, pixels], 1)
         pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
         pixels, sums = pixels.expand(p.shape[:2]), []
         for q, g in _pairs(p, target, ignored, complement):
             both = q * g if intersection == "product" else torch.minimum(q, g)
-            area = (power(g, exponent) if target.is_floating_point() else g).sum(2)
-            sums += [both.sum(2), power(q, exponent).sum(2), area, pixels]
+            area = cls.power_sum(g, exponent if target.is_floating_point() else 1)
+            sums += [both.sum(2), cls.power_sum(q, exponent), area, pixels]
         return torch.stack(sums, 1)
 
     @classmethod
@@ -82,7 +90,8 @@ class RegionSums:
         # first the derivative with respect to p; at ignored elements anything, as p is 0 there
         if is_labels(p, target) and not cls.encode:
             of_both, of_power = grads[:, 0], grads[:, 1, :, None]
-            index = masked(target.unsqueeze(1), ignored_mask(p, target, ignore_index, activation))
+            index = target.unsqueeze(1)
+            index = index if ignore_index is None else index.clamp(0, p.shape[1] - 1)
             grad = (
                 of_power.expand_as(p).contiguous() if exponent == 1 else power(p, exponent - 1) * (exponent * of_power)
             )
@@ -94,17 +103,26 @@ class RegionSums:
                 for (q, g), of in zip(_pairs(p, target, None, complement), grads.split(4, 1), strict=True)
             ]
             grad = parts[0].sub_(parts[1]) if complement else parts[0]
-        if activation == "softmax":
-            grad.mul_(p)
-            return torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=p)
-        if activation == "sigmoid":
-            return torch.addcmul(p, p, p, value=-1, out=p).mul_(grad)
+        if activation != "none":
+            return cls.activation_grad(grad, p, activation)
         ignored = ignored_mask(p, target, ignore_index, activation)
         return grad if ignored is None else grad.masked_fill_(ignored, 0)
 
 
+@kernel(region_sums, passes=2, device="cpu", large_blocks=True)
+class RegionSumsOnCpu(RegionSums):
+    """The same with the gradient of the activation in the memory of the probabilities."""
+
+    activation_grad = staticmethod(activation_grad)
+
+    @staticmethod
+    def power_sum(x: Tensor, exponent: float) -> Tensor:
+        """Σ x^e along axis 2: with the squares stored, in the cache, a CPU is faster."""
+        return power(x, exponent).sum(2)
+
+
 @kernel(region_sums, passes=2, supports=lambda *_, **__: torch.compiler.is_compiling())
-class TracedRegionSums(RegionSums):
+class TracedRegionSums(RegionSumsOnCpu):
     """The same for a compiler, which fuses the encoding of labels into the sums and does not store it."""
 
     encode = True
