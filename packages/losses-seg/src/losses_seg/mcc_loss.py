@@ -77,8 +77,7 @@ def _correlation(sums: Region) -> Tensor:
     wrong_p, wrong_g, p_rest, g_rest = p - tp, g - tp, pixels - p, pixels - g
     covariance = tp / total * ((p_rest - wrong_g) / total) - wrong_p / total * (wrong_g / total)
     variances = p / total * (p_rest / total) * (g / total * (g_rest / total))
-    # the derivative of a smaller root is not finite
-    constant = variances < torch.finfo(variances.dtype).tiny
+    constant = variances <= 0
     nothing_wrong = (wrong_p == 0) & (wrong_g == 0)
     return torch.where(constant, nothing_wrong.to(p.dtype), covariance / variances.masked_fill(constant, 1).sqrt())
 
