@@ -125,8 +125,8 @@ PLOTS: dict[str, Plot] = {
         PIXELS,
         (-14, 14),
         tuple(Curve(f"radius {radius}", two_channels(radius), {"include_background": False}) for radius in (3, 8, 12)),
-        f"{DISCS} Signed distances to the true contour, over what is predicted as the object: negative where the disc "
-        "is right, and with a gradient at every distance.",
+        f"{DISCS} Signed distances to the true contour, over what is predicted as the object: negative where it is "
+        "right, and with a gradient at every distance.",
         gradient="the shift",
     ),
     "SoftClDiceLoss": Plot(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses_core._blocks import block_size, ranges
@@ -39,6 +40,20 @@ def read_points(maps: Tensor, coords: Tensor) -> Tensor:
         part = upcast(flat.gather(1, index)).masked_fill(weight == 0, 0) * weight
         total = part if total is None else total + part
     return total  # type: ignore[return-value]  # there are four corners
+
+
+def sample(maps: Tensor, coords: Tensor) -> Tensor:
+    """`read_points` by torch's operator, which is faster, where nothing can be NaN that is not to be read."""
+    grid = (2 * coords - 1).to(maps.dtype).unsqueeze(2)
+    return F.grid_sample(maps.unsqueeze(1), grid, align_corners=False)[:, 0, :, 0]
+
+
+def sample_grad(maps: Tensor, coords: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of `sample` in the maps."""
+    grid = (2 * coords - 1).to(maps.dtype).unsqueeze(2)
+    backward = torch.ops.aten.grid_sampler_2d_backward
+    result: Tensor = backward(grad[:, None, :, None], maps.unsqueeze(1), grid, 0, 0, False, [True, False])[0]
+    return result.squeeze(1)
 
 
 def read_truth(
@@ -87,7 +102,8 @@ def draw_points(
     # some masks at a time: there may be more candidates than pixels
     for start, end in ranges(number, max(1, block_size(pred) // candidates.shape[1])):
         part = candidates[start:end]
-        certainty = read_points(pred.detach()[start:end], part).abs()
+        logits = pred.detach()[start:end]
+        certainty = (sample(upcast(logits), part) if ignore_index is None else read_points(logits, part)).abs()
         if ignore_index is not None:
             valid = read_truth(target[start:end], part, ignore_index, torch.float32)[1]
             certainty = certainty.masked_fill(~valid, torch.inf)  # type: ignore[operator]  # something may be ignored

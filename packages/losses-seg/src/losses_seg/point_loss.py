@@ -50,8 +50,10 @@ def _as_masks(name: str, tensor: Tensor) -> Tensor:
 
 def _valid_masks(pred: Tensor, target: Tensor, *, ignore_index: int | None, point_coords: Tensor, **_: Any) -> Any:
     """The normalizer: whether a mask has a point that is not ignored; None: each has."""
+    if ignore_index is None:
+        return None
     valid = read_truth(target, point_coords, ignore_index, torch.float32)[1]
-    return None if valid is None else valid.any(1)
+    return valid.any(1)  # type: ignore[union-attr]  # something may be ignored
 
 
 @definition(layout="batch", prepare=_prepare, normalizer=_valid_masks, rows=("point_coords",), cast=False)

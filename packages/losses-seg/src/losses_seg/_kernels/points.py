@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from losses_core.kernels import kernel
+from losses_core.utils.precision import upcast
 from losses_core.utils.stable import logistic_loss
-from losses_seg._points import corners, read_points, read_truth
+from losses_seg._points import corners, read_points, read_truth, sample, sample_grad
 from losses_seg._region import positive
 from losses_seg.point_loss import point_mask_loss
 
@@ -25,8 +26,13 @@ def point_mask(
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Of each mask; the gradient in the logit of a point is BCE's σ - y over K, and that of Dice times σ (1 - σ)."""
-    x = read_points(pred, point_coords)
-    y, valid = read_truth(target, point_coords, ignore_index, x.dtype)
+    maps = upcast(pred)
+    if ignore_index is None:
+        x, y = sample(maps, point_coords), sample(target.to(maps.dtype), point_coords)
+        valid = None
+    else:
+        x = read_points(maps, point_coords)
+        y, valid = read_truth(target, point_coords, ignore_index, x.dtype)
     keep = x.new_ones(()) if valid is None else valid.to(x.dtype)
     x = x if valid is None else x.masked_fill_(~valid, 0)  # 0 · NaN is NaN
     count = keep.expand_as(x).sum(1).clamp(min=1)
@@ -43,6 +49,8 @@ def point_mask(
     below = below.unsqueeze(1)
     dice = ((1 - 2 * y) - (above.unsqueeze(1) / below)).div_(below).mul_(curve).mul_(keep * dice_weight)
     at_points = difference.mul_(bce_weight / count.unsqueeze(1)).add_(dice)
+    if valid is None:
+        return value, sample_grad(maps, point_coords, at_points)
     grad = torch.zeros_like(pred, dtype=x.dtype, memory_format=torch.contiguous_format).flatten(1)
     for index, weight in corners(pred.shape, point_coords.to(x.dtype)):
         grad = grad.scatter_add_(1, index, (at_points * weight))
