@@ -31,10 +31,11 @@ def oks_kernel(
     if visibility is not None:
         labelled = visibility > 0
         hidden = ~labelled
-        square.masked_fill_(hidden, torch.inf)  # NaN too, and the similarity is 0 then
+        square.masked_fill_(hidden, 0)  # NaN too
         number = labelled.to(x.dtype).sum(-1)
     precision = area.clamp(min=SMALLEST_AREA).reciprocal().unsqueeze(-1) * (0.25 / sigmas.square())
     similarity = square.mul_(precision).mul_(-0.5).exp_()
+    similarity = similarity if hidden is None else similarity.masked_fill_(hidden, 0)
     oks = similarity.sum(-1)
     if isinstance(number, Tensor):
         oks = (oks / number.clamp(min=1)).masked_fill_(number == 0, 1)
