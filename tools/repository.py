@@ -167,10 +167,10 @@ def _constructors(package: Package, module: str, node: ast.ClassDef) -> Iterator
             yield from _constructors(package, place, _class_of(package, place, name))
 
 
-def import_order(line: tuple[str, str]) -> tuple[str, int, str]:
+def import_order(line: tuple[str, str]) -> tuple[str, int, str, str]:
     """Sort imports by module; constants, classes and functions of one, each by name: as ruff's import sorter does."""
     module, name = line
-    return module, 0 if name.isupper() else 1 if name[0].isupper() else 2, name.lower()
+    return module, 0 if name.isupper() else 1 if name[0].isupper() else 2, name.lower(), name
 
 
 def listed(names: Sequence[str]) -> str:

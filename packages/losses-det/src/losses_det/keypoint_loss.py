@@ -53,21 +53,6 @@ def _has_points(pred: Tensor, target: Tensor, *, visibility: Tensor | None, **_:
     return None if visibility is None else (visibility > 0).any(-1)
 
 
-def similarities(
-    pred: Tensor, target: Tensor, visibility: Tensor | None, area: Tensor, sigmas: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Difference (N,K,2), precision 1 / (area (2σ)²) and similarity (N,K), which is 0 without a label; number (N,)."""
-    difference = (pred - target).unflatten(-1, (-1, 2))
-    precision = 1 / (area.clamp(min=SMALLEST_AREA).unsqueeze(-1) * (4 * sigmas.square()))
-    if visibility is None:
-        return difference, precision, (-0.5 * difference.square().sum(-1) * precision).exp(), None
-    labelled = visibility > 0
-    # by a mask, as the coordinates of points without a label may be NaN
-    difference = torch.where(labelled.unsqueeze(-1), difference, 0)
-    similarity = (-0.5 * difference.square().sum(-1) * precision).exp() * labelled
-    return difference, precision, similarity, labelled.sum(-1).to(pred.dtype)
-
-
 @definition(layout="last", prepare=_prepare, normalizer=_has_points, rows=("area", "visibility"))
 def oks_loss(
     pred: Tensor,
@@ -93,9 +78,18 @@ def oks_loss(
     Returns:
         ``Unreduced``: value (N,), and a normalizer of 1, 0 for an object without a labelled point.
     """
-    _, _, similarity, number = similarities(pred, target, visibility, area, sigmas)
-    oks = similarity.mean(-1) if number is None else ratio(similarity.sum(-1), number, otherwise=1.0)
-    return 1 - oks if mode == "linear" else -oks.clamp(min=eps).log()
+    difference = (pred - target).unflatten(-1, (-1, 2))
+    if visibility is not None:  # by a mask, as the coordinates of points without a label may be NaN
+        difference = torch.where((visibility > 0).unsqueeze(-1), difference, 0)
+    scale = area.clamp(min=SMALLEST_AREA).unsqueeze(-1) * (4 * torch.as_tensor(sigmas).square())
+    similarity = (-0.5 * difference.square().sum(-1) / scale).exp()
+    if visibility is None:
+        oks = similarity.mean(-1)
+    else:
+        labelled = (visibility > 0).to(pred.dtype)
+        oks = ratio((similarity * labelled).sum(-1), labelled.sum(-1), otherwise=1.0)
+    loss: Tensor = 1 - oks if mode == "linear" else -oks.clamp(min=eps).log()
+    return loss
 
 
 def _draw(loss: Any, draw: examples.Draw) -> examples.Inputs:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from losses_core.kernels import kernel
 from losses_det._kernels._boxes import where_above
-from losses_det.keypoint_loss import KeypointMode, oks_loss, similarities
+from losses_det.keypoint_loss import SMALLEST_AREA, KeypointMode, oks_loss
 
 
 @kernel(oks_loss, temporaries=14)
@@ -22,17 +23,31 @@ def oks_kernel(
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """The gradient of a point is its difference times precision and similarity, over the number of points."""
-    difference, precision, similarity, number = similarities(x, target, visibility, area, sigmas)
-    total, share = similarity.sum(-1), precision.mul_(similarity)
-    if number is None:
-        oks, share = total.div_(sigmas.shape[0]), share.div_(sigmas.shape[0])
+    dx, dy = (x - target).unflatten(-1, (-1, 2)).unbind(-1)
+    number: Tensor | float = sigmas.shape[0]
+    label = None
+    if visibility is not None:
+        hidden = ~(visibility > 0)
+        dx, dy = dx.masked_fill(hidden, 0), dy.masked_fill(hidden, 0)  # NaN too
+        label = (visibility > 0).to(x.dtype)
+        number = label.sum(-1)
+    precision = area.clamp(min=SMALLEST_AREA).reciprocal().unsqueeze(-1) * (0.25 / sigmas.square())
+    similarity = torch.addcmul(dx * dx, dy, dy).mul_(precision).mul_(-0.5).exp_()
+    similarity = similarity if label is None else similarity.mul_(label)
+    oks = similarity.sum(-1)
+    if isinstance(number, Tensor):
+        oks = (oks / number.clamp(min=1)).masked_fill_(number == 0, 1)
+        scale = number.clamp(min=1).reciprocal()
     else:
-        bounded = number.clamp(min=1)
-        oks, share = (total / bounded).masked_fill_(number == 0, 1), share.div_(bounded.unsqueeze(-1))
+        oks, scale = oks.div_(number), torch.full_like(oks, 1 / number)
     if mode == "linear":
         value = 1 - oks
     else:
         bounded = oks.clamp(min=eps)
         value = bounded.log().neg_()
-        share.mul_(where_above(eps, oks, bounded.reciprocal()).unsqueeze(-1))
-    return value, (difference * share.unsqueeze(-1)).flatten(-2) if needs_grad else None
+        scale = scale * where_above(eps, oks, bounded.reciprocal())
+    if not needs_grad:
+        return value, None
+    share = precision.mul_(similarity).mul_(scale.unsqueeze(-1))
+    # coordinate by coordinate: an operation that broadcasts along an axis of two takes twenty times as long
+    return value, torch.stack((dx * share, dy * share), -1).flatten(-2)

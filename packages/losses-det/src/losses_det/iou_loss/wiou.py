@@ -167,17 +167,19 @@ class WIoULoss(BaseLoss):
         with torch.no_grad():
             miss = iou_loss(pred, target, mode="linear", eps=self.eps, bbox_format=self.bbox_format)
             # numbers beyond 2^24 are not exact in float32; mps has no float64
-            miss = miss if miss.device.type == "mps" else miss.double()
-            total, number = miss.sum(), torch.full((), miss.numel(), dtype=miss.dtype, device=miss.device)
-            if weight is not None:
+            dtype = torch.float32 if miss.device.type == "mps" else torch.float64
+            if weight is None:
+                total = miss.sum(dtype=dtype)
+                number = torch.full((), miss.numel(), dtype=dtype, device=miss.device)
+            else:
                 aligned = align(average_over_coordinates(checks.tensor("weight", weight), pred), miss.shape)
                 if aligned is None:
                     raise weight_error(miss.shape, weight)
                 counted = (aligned != 0).expand_as(miss)
-                total, number = torch.where(counted, miss, 0).sum(), counted.sum().to(miss.dtype)
+                total, number = miss.masked_fill(~counted, 0).sum(dtype=dtype), counted.sum(dtype=dtype)
             if self._synchronises():
                 total, number = all_reduce_sum(torch.stack((total, number)), self.process_group).unbind()
-            old = mean.to(miss.device, miss.dtype)
+            old = mean.to(miss.device, dtype)
             new = old + self.momentum * (total / number.clamp(min=1) - old)
             new = torch.where(number > 0, new, old)
             mean.copy_(new)
