@@ -197,7 +197,7 @@ SUBJECTS = [
         (
             *half(most_probable(large), ", 256×1000"),
             *saturated(most_probable(logits)),
-            Edge("a student that is sure", changed(most_probable(logits), _sure), bounds=ANY),
+            Edge("a student that is sure", changed(most_probable(logits), _sure)),
             Edge("empty batch", nothing(most_probable(logits)), still=True),
             Edge("one sample", one(most_probable(logits)), bounds=ANY, still=True),
             compiled(most_probable(logits)),
