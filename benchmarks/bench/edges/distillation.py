@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bench import textbook
 from bench.case import Inputs
-from bench.cases.distillation import NTXent, decoupled, mmrazor, torchdistill
+from bench.cases.distillation import NTXent, torchdistill
+from bench.cases.logits import decoupled, mmrazor
 from bench.edges import exact
 from bench.edges.inputs import ANY, changed, compiled, half, nothing, one, random, saturated
 from bench.edges.libraries import always
