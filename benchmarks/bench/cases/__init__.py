@@ -1,10 +1,12 @@
 """All cases, in the order of the table."""
 
 from bench.case import Case
-from bench.cases import classification, detection, distillation, segmentation, volumes
+from bench.cases import classification, detection, distillation, logits, segmentation, volumes
 
 CASES: dict[str, Case] = {
-    case.name: case for module in (classification, detection, segmentation, distillation) for case in module.CASES
+    case.name: case
+    for module in (classification, detection, segmentation, logits, distillation)
+    for case in module.CASES
 }
 """Cases that are timed and counted."""
 

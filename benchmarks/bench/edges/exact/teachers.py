@@ -95,14 +95,15 @@ def standardized(x: Array, t: Array) -> float:
     rows = [np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (x, t)]
     z = []
     for a in rows:
-        deviation = a.std(1, ddof=1, keepdims=True)
+        centered = a - a.mean(1, keepdims=True)
+        deviation = np.sqrt((centered**2).sum(1, keepdims=True) / max(a.shape[1] - 1, 1))
         varies = deviation > 1e-6 * np.abs(a).max(1, keepdims=True)
-        z.append(np.where(varies, (a - a.mean(1, keepdims=True)) / np.where(varies, deviation, 1), 0))
+        z.append(np.where(varies, centered / np.where(varies, deviation, 1), 0))
     return mean((z[0] - z[1]) ** 2) / 2
 
 
 def similarities(x: Array, t: Array) -> float:
-    return mean((unit(x @ x.T) - unit(t @ t.T)) ** 2)
+    return mean((unit(x @ x.T) - unit(t @ t.T)) ** 2) if len(x) else 0.0
 
 
 def distances(x: Array, t: Array) -> float:

@@ -76,7 +76,7 @@ class BinaryKDLoss(BaseLoss):
         >>> import torch
         >>> loss = BinaryKDLoss(reduction="none")
         >>> loss(torch.tensor([2.0, 0.0]), torch.tensor([2.0, 3.0]))
-        tensor([0.0000, 0.5019])
+        tensor([0.0000, 0.5023])
 
     References:
         Yang et al., Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection, ICCV 2023,

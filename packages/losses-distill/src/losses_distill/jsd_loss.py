@@ -162,7 +162,7 @@ class GeneralizedJSDLoss(BaseLoss):
         >>> loss = GeneralizedJSDLoss(class_dim=-1)
         >>> student = torch.tensor([[[1.0, 0.0, 0.0]]], requires_grad=True)
         >>> loss(student, torch.tensor([[[3.0, 0.0, 0.0]]]))
-        tensor(0.0565, grad_fn=<...>)
+        tensor(0.0775, grad_fn=<...>)
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes, ICLR 2024,

@@ -74,7 +74,7 @@ class CWDLoss(AdaptedFeatureLoss):
         >>> loss = CWDLoss()
         >>> student = torch.tensor([[[[1.0, 0.0, 0.0]]]], requires_grad=True)
         >>> loss(student, torch.tensor([[[[3.0, 0.0, 0.0]]]]))
-        tensor(0.2459, grad_fn=<...>)
+        tensor(0.2754, grad_fn=<...>)
 
     References:
         Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021, arXiv 2011.13256.
