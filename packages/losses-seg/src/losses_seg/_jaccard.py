@@ -93,12 +93,14 @@ def jaccard_gradient(order: Tensor, truth: Tensor, dtype: torch.dtype) -> tuple[
         return _soft_gradient(order, truth)
     result = torch.empty_like(order, dtype=dtype)
     missed = total = truth.sum(-1, keepdim=True, dtype=torch.int32)
-    for start, end in ranges(order.shape[1], max(1, block_size(result, temporaries=8) // max(1, order.shape[0]))):
+    for start, end in ranges(order.shape[1], max(1, block_size(result) // max(1, order.shape[0]))):
         part = order[:, start:end]
         true = truth.gather(-1, part)
         # |truth \ errors| after this error, and |truth ∪ errors| - 1; counts stay whole numbers up to here
-        missed = missed[:, -1:] - true.cumsum(-1, dtype=torch.int32)
-        increase = missed.to(dtype)
+        found = true.cumsum(-1, dtype=torch.int32)
+        increase = torch.sub(missed, found, out=torch.empty_like(part, dtype=dtype))
+        if end < order.shape[1]:
+            missed = missed - found[:, -1:]
         union = increase + torch.arange(start, end, device=order.device, dtype=dtype)
         # with u = |truth ∪ errors| before this error: -1/u where true, else m / (u (u+1))
         increase.div_(union).masked_fill_(true, -1).div_(union.add_(1))

@@ -39,8 +39,8 @@ def cross_entropy_of_labels(
     if on_cpu:
         value = _by_gather(log_p, labels, ignored, class_weight)
     else:  # the fewest kernels, and twice the time on a CPU
-        nothing = {} if ignore_index is None else {"ignore_index": ignore_index}
-        value = F.nll_loss(log_p, target, class_weight, reduction="none", **nothing)
+        ignore = -100 if ignore_index is None else ignore_index
+        value = F.nll_loss(log_p, target, class_weight, ignore_index=ignore, reduction="none")
     if label_smoothing:
         weighted = log_p if class_weight is None else log_p * along_channels(class_weight, x)
         value.mul_(1 - label_smoothing).sub_(weighted.sum(1), alpha=share)

@@ -47,7 +47,8 @@ class SquareSums:
     @staticmethod
     def forward(x: Tensor, target: tuple[()], **_: Any) -> Tensor:
         """Σ_c A_c², (n,1,L), by the norm, which stores no squares."""
-        return torch.linalg.vector_norm(x.mT, dim=1, keepdim=True).square_()
+        norm: Tensor = torch.linalg.vector_norm(x.mT, dim=1, keepdim=True)
+        return norm.square_()
 
     @staticmethod
     def backward(x: Tensor, target: tuple[()], grads: Tensor, **_: Any) -> Tensor:
