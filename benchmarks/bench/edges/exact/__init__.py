@@ -23,8 +23,10 @@ from bench.edges.exact.places import (
     logit_adjusted,
     poly_cross_entropy,
     poly_focal,
+    seesaw,
     sigmoid_focal,
     softmax_focal,
+    two_way,
     zlpr,
 )
 from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge
@@ -71,10 +73,12 @@ __all__ = [
     "poly_cross_entropy",
     "poly_focal",
     "quality_focal",
+    "seesaw",
     "sigmoid_focal",
     "smooth_l1",
     "softmax_focal",
     "squared",
+    "two_way",
     "unknown",
     "varifocal",
     "zlpr",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from losses_cls.multilabel_loss import zlpr_loss
+from losses_cls.multilabel_loss import hardness, two_way_loss, zlpr_loss
+from losses_core._blocks import block_size, ranges
 from losses_core.kernels import kernel
+
+_TEMPORARIES = 8
+_MANY_CLASSES = 64
+"""Classes from which on the sums of each sample are kept for the gradient: they take little beside the logits."""
 
 
 @kernel(zlpr_loss, bound=1.0, temporaries=7, large_blocks=True)
@@ -27,3 +34,98 @@ def zlpr_kernel(
     if not needs_grad:
         return value.squeeze(1), None
     return value.squeeze(1), terms.div_(torch.where(positive, -1 - rest[0], rest[1] + 1))
+
+
+@kernel(two_way_loss, supports=lambda pred, target, *, group, **_: group is None)
+def two_way_kernel(
+    x: Tensor,
+    target: Tensor,
+    *,
+    temperature_pos: float,
+    temperature_neg: float,
+    ignore_index: int | None,
+    reduction: str,
+    group: None,
+    needs_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Value and gradient ±Σ dh/d(margin) exp(v) / Σ exp(v) over the sample and the class of an element.
+
+    The first pass sums the exponentials, those of a class relative to the largest so far; the second, of the gradient,
+    repeats those of the samples.
+    """
+    temperatures, shape = (temperature_pos, temperature_neg), x.shape
+    precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+    x, target = (t.flatten(2) if t.ndim > 2 else t.unsqueeze(2) for t in (x, target))
+
+    def block(part: tuple[slice, slice, slice]) -> tuple[Tensor, Tensor]:
+        """The exponents v of a block, -inf where ignored, and which are of positives."""
+        signs = target[part]
+        positive = signs > 0
+        v = torch.where(positive, -1 / temperature_pos, 1 / temperature_neg).to(precision).mul_(x[part])
+        return (v if ignore_index is None else v.masked_fill_(signs == 0, -torch.inf)), positive
+
+    tops = torch.full((2, 1, x.shape[1], 1), -torch.inf, dtype=precision, device=x.device)
+    totals, samples, kept = torch.zeros_like(tops), tops.new_zeros(2), []
+    for part in _parts(x):
+        v, positive = block(part)
+        sides = v.masked_fill(~positive, -torch.inf), v.masked_fill(positive, -torch.inf)
+        _, *sums = _sums(v, positive, _tops(sides, (1,)), (1,))
+        samples = samples + torch.stack(hardness(*sums, temperatures)[:2])
+        kept.append(sums if x.shape[1] >= _MANY_CLASSES else None)
+        before, tops = tops, torch.maximum(tops, _tops(sides, (0, 2)))
+        del sides
+        _, relative, more = _sums(v, positive, tops, (0, 2))
+        totals = more.addcmul_(totals, (before - relative).exp_())
+    tops = _finite(tops)
+    of_classes, classes, turn = hardness(tops, totals, temperatures)
+    sums, numbers = torch.stack([samples[0], of_classes]), torch.stack([samples[1], classes]).clamp_(min=1)
+    shares = torch.ones_like(numbers) if reduction == "sum" else numbers.reciprocal_()
+    value = (sums * shares).sum()
+    if not needs_grad:
+        return value, None
+    of_class = _over(turn * shares[1], totals)
+    grad = x.new_empty(x.shape, dtype=x.dtype if x.dtype == torch.bfloat16 else precision)
+    for part, sums_of_samples in zip(_parts(x), kept, strict=True):
+        v, positive = block(part)
+        if sums_of_samples is None:
+            sides = v.masked_fill(~positive, -torch.inf), v.masked_fill(positive, -torch.inf)
+            terms, *sums_of_samples = _sums(v, positive, _tops(sides, (1,)), (1,))
+            del sides
+        else:
+            terms = (v - torch.where(positive, *sums_of_samples[0])).exp_()
+        of_sample = _over(hardness(*sums_of_samples, temperatures)[2] * shares[0], sums_of_samples[1])
+        terms.mul_(torch.where(positive, *of_sample))
+        v.sub_(torch.where(positive, *tops)).exp_().mul_(torch.where(positive, *of_class))
+        grad[part] = terms.add_(v).mul_(target[part])  # with the opposite sign
+    return value, grad.neg_().view(shape)
+
+
+def _parts(x: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Samples and positions of each block of (N,C,P)."""
+    n, c, p = x.shape
+    size = max(1, block_size(x, _TEMPORARIES, large=True) // max(1, c))
+    for samples in ranges(n, max(1, size // max(1, p))):
+        for positions in ranges(p, size):
+            yield slice(*samples), slice(None), slice(*positions)
+
+
+def _tops(sides: tuple[Tensor, Tensor], dims: tuple[int, ...]) -> Tensor:
+    """The largest exponent of positives and negatives, -inf without any, (2,…)."""
+    return torch.stack([side.amax(dims, keepdim=True) for side in sides])
+
+
+def _finite(tops: Tensor) -> Tensor:
+    return tops.masked_fill(tops == -torch.inf, 0)
+
+
+def _sums(v: Tensor, positive: Tensor, tops: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Exp of each exponent relative to the largest, that largest, and the sums of positives and negatives."""
+    tops = _finite(tops)
+    terms = (v - torch.where(positive, *tops)).exp_()
+    sums = (terms * positive).sum(dims, keepdim=True), terms.masked_fill(positive, 0).sum(dims, keepdim=True)
+    return terms, tops, torch.stack(sums)
+
+
+def _over(turn: Tensor, totals: Tensor) -> Tensor:
+    """What multiplies the exponentials of both sides; 0 for a set that lacks one, where ``turn`` is 0."""
+    return turn / totals.masked_fill(totals == 0, 1)
