@@ -345,5 +345,5 @@ CASES = [
     _case("SeesawLoss", oracles.seesaw, SEESAW, "mitigation", num_classes=C, q=0.0, p=1.5),
     _case("SeesawLoss", oracles.seesaw, SEESAW, "compensation", num_classes=C, p=0.0, eps=0.2),
     _case("TwoWayLoss", oracles.two_way, TWO_WAY),
-    _case("TwoWayLoss", oracles.two_way, TWO_WAY, "temperatures", temperature_pos=0.5, temperature_neg=2.0),
+    _case("TwoWayLoss", oracles.two_way, TWO_WAY, "temperatures", temperature_pos=0.7, temperature_neg=3.0),
 ]

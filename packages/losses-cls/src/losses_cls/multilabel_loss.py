@@ -64,9 +64,9 @@ _REDUCTIONS = ("mean", "sum")
 _NO_FACTOR = "avg_factor: the loss is one number for the batch, with no denominator; drop it."
 
 
-def _prepare_signs(pred: Tensor, target: Tensor, *, reduction: str, **options: Any) -> Prepared:
+def _prepare_signs(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     """Bring the target to 1 for a positive, -1 for a negative and 0 where ignored, a byte each."""
-    check_reduction(reduction, _REDUCTIONS)
+    check_reduction(options["reduction"], _REDUCTIONS)
     for name in ("temperature_pos", "temperature_neg"):
         if options[name] <= 0:
             raise InputError(f"{name}: expected a number > 0; got {options[name]}.")
@@ -74,7 +74,7 @@ def _prepare_signs(pred: Tensor, target: Tensor, *, reduction: str, **options: A
     signs = (target > 0.5).to(torch.int8).mul_(2).sub_(1)
     if options["ignore_index"] is not None:
         signs = signs.masked_fill(target == options["ignore_index"], 0)
-    return pred, signs, options | {"reduction": reduction}
+    return pred, signs, options
 
 
 @definition(layout="whole", prepare=_prepare_signs, cast=False)

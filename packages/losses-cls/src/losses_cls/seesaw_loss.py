@@ -31,10 +31,10 @@ def _labels(pred: Tensor, target: Tensor, ignore_index: int | None) -> tuple[Ten
     return check_index(pred, target, ignore_index)
 
 
-def _prepare(pred: Tensor, target: Tensor, *, counts: Tensor, ignore_index: int | None, **options: Any) -> Prepared:
-    target, ignore_index = _labels(pred, target, ignore_index)
-    check_lengths(pred, {"counts": checks.tensor("counts", counts)})
-    return pred, target, options | {"counts": counts, "ignore_index": ignore_index}
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    target, options["ignore_index"] = _labels(pred, target, options["ignore_index"])
+    check_lengths(pred, {"counts": checks.tensor("counts", options["counts"])})
+    return pred, target, options
 
 
 def _normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:

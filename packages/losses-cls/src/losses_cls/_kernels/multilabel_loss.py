@@ -27,7 +27,7 @@ def zlpr_kernel(
         signed.masked_fill_(target == ignore_index, -torch.inf)
     # the largest of each side and of the 1 = e^0 that is added to it
     tops = [signed.masked_fill(mask, -torch.inf).amax(1, keepdim=True).clamp_(min=0) for mask in (~positive, positive)]
-    terms = signed.sub_(torch.where(positive, *tops)).exp_()
+    terms = signed.sub_(torch.where(positive, tops[0], tops[1])).exp_()
     part = (terms * positive).sum(1, keepdim=True), terms.masked_fill(positive, 0).sum(1, keepdim=True)
     rest = [total.add_(torch.expm1(-top)) for total, top in zip(part, tops, strict=True)]  # the sum less 1
     value = torch.log1p(rest[0]).add_(torch.log1p(rest[1])).add_(tops[0]).add_(tops[1])
@@ -54,48 +54,51 @@ def two_way_kernel(
     repeats those of the samples.
     """
     temperatures, shape = (temperature_pos, temperature_neg), x.shape
+    kept: list[tuple[Tensor, Tensor] | None] = []
     precision = torch.float64 if x.dtype == torch.float64 else torch.float32
     x, target = (t.flatten(2) if t.ndim > 2 else t.unsqueeze(2) for t in (x, target))
+    tops = torch.full((2, 1, x.shape[1], 1), -torch.inf, dtype=precision, device=x.device)
+    totals, samples = torch.zeros_like(tops), tops.new_zeros(2)
+    scale = torch.stack([torch.full_like(samples[0], t) for t in (-1 / temperature_pos, 1 / temperature_neg)])
 
     def block(part: tuple[slice, slice, slice]) -> tuple[Tensor, Tensor]:
         """The exponents v of a block, -inf where ignored, and which are of positives."""
         signs = target[part]
         positive = signs > 0
-        v = torch.where(positive, -1 / temperature_pos, 1 / temperature_neg).to(precision).mul_(x[part])
+        v = _by_side(positive, scale).mul_(x[part])
         return (v if ignore_index is None else v.masked_fill_(signs == 0, -torch.inf)), positive
 
-    tops = torch.full((2, 1, x.shape[1], 1), -torch.inf, dtype=precision, device=x.device)
-    totals, samples, kept = torch.zeros_like(tops), tops.new_zeros(2), []
     for part in _parts(x):
         v, positive = block(part)
         sides = v.masked_fill(~positive, -torch.inf), v.masked_fill(positive, -torch.inf)
-        _, *sums = _sums(v, positive, _tops(sides, (1,)), (1,))
-        samples = samples + torch.stack(hardness(*sums, temperatures)[:2])
-        kept.append(sums if x.shape[1] >= _MANY_CLASSES else None)
+        _, relative, more = _sums(v, positive, _tops(sides, (1,)), (1,))
+        samples = samples + torch.stack(hardness(relative, more, temperatures)[:2])
+        kept.append((relative, more) if x.shape[1] >= _MANY_CLASSES else None)
         before, tops = tops, torch.maximum(tops, _tops(sides, (0, 2)))
         del sides
         _, relative, more = _sums(v, positive, tops, (0, 2))
         totals = more.addcmul_(totals, (before - relative).exp_())
     tops = _finite(tops)
     of_classes, classes, turn = hardness(tops, totals, temperatures)
-    sums, numbers = torch.stack([samples[0], of_classes]), torch.stack([samples[1], classes]).clamp_(min=1)
+    numbers = torch.stack([samples[1], classes]).clamp_(min=1)
     shares = torch.ones_like(numbers) if reduction == "sum" else numbers.reciprocal_()
-    value = (sums * shares).sum()
+    value = samples[0] * shares[0] + of_classes * shares[1]
     if not needs_grad:
         return value, None
     of_class = _over(turn * shares[1], totals)
     grad = x.new_empty(x.shape, dtype=x.dtype if x.dtype == torch.bfloat16 else precision)
-    for part, sums_of_samples in zip(_parts(x), kept, strict=True):
+    for part, sums in zip(_parts(x), kept, strict=True):
         v, positive = block(part)
-        if sums_of_samples is None:
+        if sums is None:
             sides = v.masked_fill(~positive, -torch.inf), v.masked_fill(positive, -torch.inf)
-            terms, *sums_of_samples = _sums(v, positive, _tops(sides, (1,)), (1,))
+            terms, relative, more = _sums(v, positive, _tops(sides, (1,)), (1,))
             del sides
         else:
-            terms = (v - torch.where(positive, *sums_of_samples[0])).exp_()
-        of_sample = _over(hardness(*sums_of_samples, temperatures)[2] * shares[0], sums_of_samples[1])
-        terms.mul_(torch.where(positive, *of_sample))
-        v.sub_(torch.where(positive, *tops)).exp_().mul_(torch.where(positive, *of_class))
+            relative, more = sums
+            terms = (v - _by_side(positive, relative)).exp_()
+        of_sample = _over(hardness(relative, more, temperatures)[2] * shares[0], more)
+        terms.mul_(_by_side(positive, of_sample))
+        v.sub_(_by_side(positive, tops)).exp_().mul_(_by_side(positive, of_class))
         grad[part] = terms.add_(v).mul_(target[part])  # with the opposite sign
     return value, grad.neg_().view(shape)
 
@@ -114,6 +117,11 @@ def _tops(sides: tuple[Tensor, Tensor], dims: tuple[int, ...]) -> Tensor:
     return torch.stack([side.amax(dims, keepdim=True) for side in sides])
 
 
+def _by_side(positive: Tensor, pair: Tensor) -> Tensor:
+    """The first of a pair for positives, the second for negatives."""
+    return torch.where(positive, pair[0], pair[1])
+
+
 def _finite(tops: Tensor) -> Tensor:
     return tops.masked_fill(tops == -torch.inf, 0)
 
@@ -121,7 +129,7 @@ def _finite(tops: Tensor) -> Tensor:
 def _sums(v: Tensor, positive: Tensor, tops: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Exp of each exponent relative to the largest, that largest, and the sums of positives and negatives."""
     tops = _finite(tops)
-    terms = (v - torch.where(positive, *tops)).exp_()
+    terms = (v - _by_side(positive, tops)).exp_()
     sums = (terms * positive).sum(dims, keepdim=True), terms.masked_fill(positive, 0).sum(dims, keepdim=True)
     return terms, tops, torch.stack(sums)
 
