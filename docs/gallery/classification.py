@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gallery.inputs import copies, distribution, element, label, tags
+from gallery.inputs import copies, distribution, element, in_a_batch, label, labels_of, tags
 from gallery.plot import Curve, Plot, elements
 
 MARGIN = "logit of the true class minus the other"
@@ -118,5 +118,30 @@ PLOTS: dict[str, Plot] = {
         Curve("target 0", tags(0)),
         Curve("target 0, 9 other negatives", tags(*[0] * 10)),
         Curve("target 0, 9 positives", tags(0, *[1] * 9)),
+    ),
+    "SeesawLoss": Plot(
+        MARGIN,
+        (-5, 8),
+        tuple(
+            Curve(name, labels_of(*counts), {"num_classes": 2, "reduction": "none", **options})
+            for name, counts, options in (
+                ("p=q=0", (1, 1), {"p": 0.0, "q": 0.0}),
+                ("1 : 1", (1, 1), {}),
+                ("50 : 1", (50, 1), {}),
+                ("50 : 1, q=0", (50, 1), {"q": 0.0}),
+            )
+        ),
+        "Two classes, and how many samples there are of the true one and of the other. `p=q=0` is cross-entropy. A "
+        "rarer class is pushed down less while its logit is below that of the true class, and more while it is above. "
+        "The gradient does not pass through the factors, so it is not the slope of the curve on the left.",
+        gradient="the margin",
+        part=(0,),
+    ),
+    "TwoWayLoss": elements(
+        "One logit in a batch of three samples and three classes, in which the others are 0.",
+        Curve("target 1", in_a_batch(1)),
+        Curve("target 0", in_a_batch(0)),
+        Curve("target 1, temperature_pos=1", in_a_batch(1), {"temperature_pos": 1.0}),
+        Curve("target 0, temperature_neg=4", in_a_batch(0), {"temperature_neg": 4.0}),
     ),
 }

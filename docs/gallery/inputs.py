@@ -33,6 +33,27 @@ def tags(*targets: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (torch.stack([t, *(torch.zeros_like(t) for _ in targets[1:])])[None], double(targets))
 
 
+def labels_of(first: int, second: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Two logits of a sample of class 0, in a batch with so many samples of each class."""
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor]:
+        rest = torch.zeros(first + second - 1, 2, dtype=torch.float64)
+        return torch.cat([margin(t), rest]), torch.tensor([0] * first + [1] * second)
+
+    return at
+
+
+def in_a_batch(target: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Logits of three samples and three classes, all 0 but one, whose target is this."""
+    first, second = [target, 1 - target, 1 - target], [1 - target, target, target]
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor]:
+        logits = torch.nn.functional.pad(t.reshape(1, 1), (0, 2, 0, 2))
+        return logits, double(first, second, second)
+
+    return at
+
+
 def distribution(q: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda t: (margin(t), double([q, 1 - q]))
 

@@ -139,3 +139,18 @@ def test_asymmetric_single_label(
 
 def test_zlpr(peer: Peers, dense: tuple[Tensor, Tensor]) -> None:
     compare(mean_of(ours.zlpr_loss), peer("timm.loss.zlpr_loss:ZlprLoss", *dense), *dense, **SINGLE)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.8, 2.0), (1.5, 0.0), (0.0, 1.0)])
+def test_seesaw(peer: Peers, dense: tuple[Tensor, Tensor], p: float, q: float) -> None:
+    logits, labels, counts = dense[0], torch.arange(30) % 6, torch.tensor([500, 100, 20, 5, 1, 0])
+    loss = "mmdet.models.losses.seesaw_loss:seesaw_ce_loss"
+    theirs = peer(loss, logits, labels, None, counts.double(), 6, p, q, 0.01, reduction="none")
+    compare(of(ours.seesaw_loss, counts=counts, p=p, q=q), theirs, logits, labels)
+
+
+@pytest.mark.parametrize(("temperature_pos", "temperature_neg"), [(4.0, 1.0), (1.0, 2.0)])
+def test_two_way(peer: Peers, dense: tuple[Tensor, Tensor], temperature_pos: float, temperature_neg: float) -> None:
+    theirs = peer("timm.loss.two_way_loss:TwoWayLoss", *dense, tp=temperature_pos, tn=temperature_neg)
+    options = {"temperature_pos": temperature_pos, "temperature_neg": temperature_neg}
+    compare(lambda *pair: torch.as_tensor(ours.two_way_loss(*pair, **options)), theirs, *dense, **SINGLE)

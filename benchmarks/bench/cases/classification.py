@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -78,6 +79,17 @@ def _monai_softmax() -> Function:
 
 def _smp_softmax() -> Function:
     return load("segmentation_models_pytorch.losses:FocalLoss")("multiclass", gamma=2.0)  # type: ignore[no-any-return]
+
+
+def _mmdet_seesaw() -> Function:
+    """The function of their loss; the class counts the labels in a loop over their values."""
+    seesaw = load("mmdet.models.losses.seesaw_loss:seesaw_ce_loss")
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        counts = torch.zeros(x.shape[1], device=x.device).index_add_(0, y, torch.ones_like(y, dtype=torch.float32))
+        return seesaw(x, y, None, counts, x.shape[1], 0.8, 2.0, 0.01)  # type: ignore[no-any-return]
+
+    return loss
 
 
 _LONG_TAIL = [max(1, 1280 // (i + 1)) for i in range(1000)]
@@ -246,5 +258,18 @@ CASES = [
         config={"type": "ZLPRLoss"},
         inputs=inputs.tags(128, 9605, 0.003),
         peers={"timm": Peer(lambda: load("timm.loss.zlpr_loss:ZlprLoss")())},
+    ),
+    case(
+        "seesaw_512x1203",
+        config={"type": "SeesawLoss", "num_classes": 1203},
+        inputs=inputs.labelled(512, 1203),
+        peers={"mmdet": Peer(_mmdet_seesaw)},
+    ),
+    case(
+        "two_way_128x9605",
+        config={"type": "TwoWayLoss"},
+        inputs=inputs.tags(128, 9605, 0.003),
+        peers={"timm": Peer(lambda: load("timm.loss.two_way_loss:TwoWayLoss")())},
+        budget=2.5,
     ),
 ]

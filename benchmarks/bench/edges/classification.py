@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench.case import Function, Inputs
 from bench.edges import exact
@@ -74,6 +75,11 @@ def _monai_focal(option: str | None) -> Function:
     return lambda x, y: loss(x, y.unsqueeze(1))
 
 
+def _mmdet_seesaw(x: Tensor, y: Tensor) -> Tensor:
+    counts = torch.zeros(x.shape[1]).index_add_(0, y.long(), torch.ones(len(y)))
+    return load("mmdet.models.losses.seesaw_loss:seesaw_ce_loss")(x, y.long(), None, counts, x.shape[1], 0.8, 2.0, 0.01)
+
+
 SMOOTHED = partial(exact.cross_entropy, smoothing=0.1)
 FEW = {"min_kept": 10}
 
@@ -89,6 +95,7 @@ ROWS_OF_FOUR = (*label_edges(SMALL, LARGE), ONE_ROW)
 COUNTS = [1000, 300, 20, 5]
 FLAT = row_edges(ROWS_OF_LABELS, MANY_ROWS)
 PAIRS = tuple(edge for edge in row_edges(paired(ROWS_OF_LABELS), paired(MANY_ROWS)) if edge.name != "one row")
+EIGHT = row_edges(ROWS_OF_LABELS, labelled_rows(4096, 8))
 ROWS_OF_TAGS = tag_edges(TAGS, tagged(4096, 64))
 MASKS = mask_edges(SMALL_MASK, LARGE_MASK)
 
@@ -179,6 +186,16 @@ SUBJECTS = [
         },
     ),
     Subject(
+        "Seesaw",
+        "Labels",
+        ROWS_OF_LABELS,
+        EIGHT,
+        {
+            "losses": ours("SeesawLoss", exact.seesaw, num_classes=8),
+            "mmdet": always(lambda: _mmdet_seesaw, exact.seesaw),
+        },
+    ),
+    Subject(
         "Jensen-Shannon cross-entropy",
         "Labels",
         paired(ROWS_OF_LABELS),
@@ -265,6 +282,16 @@ SUBJECTS = [
         {
             "losses": ours("ZLPRLoss", exact.zlpr),
             "timm": always(lambda: load("timm.loss.zlpr_loss:ZlprLoss")(), exact.zlpr),
+        },
+    ),
+    Subject(
+        "Two-way",
+        "Yes or no",
+        TAGS,
+        ROWS_OF_TAGS,
+        {
+            "losses": ours("TwoWayLoss", exact.two_way),
+            "timm": always(lambda: load("timm.loss.two_way_loss:TwoWayLoss")(), exact.two_way),
         },
     ),
 ]

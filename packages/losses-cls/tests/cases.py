@@ -132,6 +132,24 @@ SOFT = {"make": soft, "saved": 2.0, "peak": 1.5}
 ROWS = {"make": rows, "ignore": ignore_rows, "ignore_all": ignore_all(), "saved": 2.0, "peak": 1.5}
 COUNTS = [1000, 300, 0, 20, 5]
 ROWS_OF_ELEMENTS = {**ELEMENTWISE, "ignore": ignore_some_rows}
+SEESAW = {
+    **INDEX,
+    "edges": {},  # of another number of classes
+    "stateful": True,
+    "gradcheck": False,
+    "gradgradcheck": False,
+    "why": "the factors carry no gradient on purpose",
+    "sent": lambda inputs, sizes: ([8 * C, 16], []),  # the counts of the batch, then the sums
+}
+TWO_WAY = {
+    **ELEMENTWISE,
+    "saved": 1.0,
+    "peak": 2.5,
+    "weight": False,
+    "avg_factor": False,
+    # of each class and side the largest logit; the sums of them, and what the samples of the rank add up to
+    "sent": lambda inputs, sizes: ([16 * C, 16 * C + 16], [16 * C + 16]),
+}
 SPLIT = {
     "make": split(3),
     "ignore": ignore_in_all_splits,
@@ -323,4 +341,9 @@ CASES = [
     ),
     _case("ZLPRLoss", oracles.zlpr, ROWS_OF_ELEMENTS),
     _case("ZLPRLoss", oracles.zlpr, {"make": column}, "column"),
+    _case("SeesawLoss", oracles.seesaw, SEESAW, num_classes=C),
+    _case("SeesawLoss", oracles.seesaw, SEESAW, "mitigation", num_classes=C, q=0.0, p=1.5),
+    _case("SeesawLoss", oracles.seesaw, SEESAW, "compensation", num_classes=C, p=0.0, eps=0.2),
+    _case("TwoWayLoss", oracles.two_way, TWO_WAY),
+    _case("TwoWayLoss", oracles.two_way, TWO_WAY, "temperatures", temperature_pos=0.7, temperature_neg=3.0),
 ]

@@ -153,3 +153,38 @@ def zlpr(pred, target, ignore_index=-100):
     positive, negative = valid & (target > 0.5), valid & (target <= 0.5)
     value = np.log(1 + (np.exp(pred) * negative).sum(1)) + np.log(1 + (np.exp(-pred) * positive).sum(1))
     return value, valid.any(1)
+
+
+def seesaw(pred, target, num_classes, p=0.8, q=2.0, eps=0.01, ignore_index=-100):
+    """The first batch: the counts are those of its own labels."""
+    counted = target != ignore_index
+    n = np.maximum(np.bincount(target[counted], minlength=num_classes), 1).astype(np.float64)
+    y = np.where(counted, target, 0)[..., None]
+    sigma, x = np.moveaxis(softmax(pred), 1, -1), np.moveaxis(pred, 1, -1)
+    sigma_y = np.maximum(np.take_along_axis(sigma, y, -1), eps)
+    factor = np.minimum(1, n / n[y]) ** p * np.maximum(1, sigma / sigma_y) ** q
+    np.put_along_axis(factor, y, 1.0, -1)
+    weighted = factor * np.exp(x)
+    return -np.log(np.take_along_axis(np.exp(x), y, -1)[..., 0] / weighted.sum(-1)) * counted, counted
+
+
+def two_way(pred, target, temperature_pos=4.0, temperature_neg=1.0, ignore_index=-100):
+    classes = pred.shape[1]
+    x, t = (np.moveaxis(a.reshape(pred.shape), 1, -1).reshape(-1, classes) for a in (pred, target))
+    sums, numbers = [], []
+    for logits, tags in ((x, t), (x.T, t.T)):
+        h = []
+        for row, tag in zip(logits, tags, strict=True):
+            valid = tag != ignore_index
+            positive, negative = row[valid & (tag > 0.5)], row[valid & (tag <= 0.5)]
+            if positive.size:
+                margin = -np.inf
+                if negative.size:
+                    margin = temperature_neg * np.log(np.exp(negative / temperature_neg).sum())
+                    margin += temperature_pos * np.log(np.exp(-positive / temperature_pos).sum())
+                h.append(np.log1p(np.exp(margin)))
+        sums.append(sum(h))
+        numbers.append(max(1, len(h)))
+    # the contract divides the sum by the normalizer: by what makes it the two means
+    mean = sum(total / number for total, number in zip(sums, numbers, strict=True))
+    return sum(sums), sum(sums) / mean if mean else 1.0

@@ -29,8 +29,10 @@ from bench.edges.exact.places import (
     logit_adjusted,
     poly_cross_entropy,
     poly_focal,
+    seesaw,
     sigmoid_focal,
     softmax_focal,
+    two_way,
     zlpr,
 )
 from bench.edges.exact.regions import dice, generalized_dice, lovasz, lovasz_hinge, matthews, tversky
@@ -93,6 +95,7 @@ __all__ = [
     "poly_focal",
     "quality_focal",
     "rotated",
+    "seesaw",
     "sigmoid_focal",
     "similarities",
     "smooth_l1",
@@ -100,6 +103,7 @@ __all__ = [
     "squared",
     "standardized",
     "tversky",
+    "two_way",
     "unknown",
     "varifocal",
     "wasserstein",

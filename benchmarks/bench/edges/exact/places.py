@@ -64,6 +64,17 @@ def asymmetric_single(x: Array, label: Target) -> float:
     return float(-((0.9 + each) * right + others).mean())
 
 
+def seesaw(x: Array, label: Target) -> float:
+    """With the counts of these labels."""
+    z, y, _ = rows(x, label)
+    if not y.size:
+        return 0.0
+    log_n, log_p, each = np.log(np.maximum(np.bincount(y, minlength=z.shape[1]), 1)), log_softmax(z), np.arange(y.size)
+    mitigation = 0.8 * np.minimum(log_n[None] - log_n[y][:, None], 0)
+    compensation = 2 * np.maximum(log_p - np.maximum(log_p[each, y], math.log(0.01))[:, None], 0)
+    return float(-log_softmax(z + mitigation + compensation)[each, y].mean())
+
+
 def softmax_focal(x: Array, label: Target, *, gamma: float = 2.0, over_all: bool = False) -> float:
     z, y, places = rows(x, label)
     if not y.size:
@@ -126,3 +137,20 @@ def zlpr(x: Array, y: Target) -> float:
         value += np.log(np.exp(s - top).sum(1)) + top[:, 0]
     counted = (t != IGNORED).any(1)
     return float(value[counted].sum() / max(1, counted.sum()))
+
+
+def two_way(x: Array, y: Target) -> float:
+    """With temperatures 4 and 1."""
+    z, t = (np.moveaxis(a.astype(np.float64), 1, -1).reshape(-1, x.shape[1]) for a in (x, y))
+    value = 0.0
+    for logits, tags in ((z, t), (z.T, t.T)):
+        h = [_two_way(row[tag == 1], row[tag == 0]) for row, tag in zip(logits, tags, strict=True) if (tag == 1).any()]
+        value += sum(h) / max(1, len(h))
+    return value
+
+
+def _two_way(positives: Array, negatives: Array) -> float:
+    if not negatives.size:
+        return 0.0
+    margin = 4 * np.logaddexp.reduce(-positives / 4) + np.logaddexp.reduce(negatives)
+    return float(np.logaddexp(0, margin))

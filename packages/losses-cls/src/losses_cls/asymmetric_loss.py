@@ -77,8 +77,7 @@ def smoothed_asymmetric(
     ignored = None if ignore_index is None else target == ignore_index
     if ignored is not None:
         pred, target = pred.masked_fill(ignored.unsqueeze(1), 0), target.masked_fill(ignored, 0)
-    labels, each = target.unsqueeze(1), smoothing / pred.shape[1]
-    log_p = F.log_softmax(pred, 1)
+    labels, each, log_p = target.unsqueeze(1), smoothing / pred.shape[1], F.log_softmax(pred, 1)
     log_p_y = log_p.gather(1, labels).squeeze(1)
     value = (1 - smoothing + each) * power(-torch.expm1(log_p_y), gamma_pos) * log_p_y
     others = (torch.exp(gamma_neg * log_p) * log_p).scatter(1, labels, 0.0)
@@ -104,9 +103,7 @@ def asymmetric_loss_single_label(
     Args:
         pred: logits (N,C,*S).
         target: class indices (N,*S).
-        gamma_neg: focusing of the other classes ≥ 0; without smoothing it has no effect.
-        gamma_pos: focusing of the label's class ≥ 0.
-        smoothing: in [0, 1).
+        gamma_neg, gamma_pos, smoothing: as there.
         class_weight: (C,).
         ignore_index: label that is ignored; None: none is.
 
@@ -121,8 +118,8 @@ def asymmetric_loss_single_label(
     options: dict[str, Any] = {"class_weight": class_weight, "ignore_index": ignore_index}
     if not smoothing:
         return delegate(softmax_focal_loss, pred, target, alpha=None, gamma=gamma_pos, **options)
-    options |= {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "smoothing": smoothing}
-    return delegate(smoothed_asymmetric, pred, target, **options)
+    focus = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "smoothing": smoothing}
+    return delegate(smoothed_asymmetric, pred, target, **focus, **options)
 
 
 class AsymmetricLoss(BaseLoss):
@@ -245,12 +242,10 @@ class AsymmetricLossSingleLabel(BaseLoss):
 
     with :math:`p = \operatorname{softmax}(x)`. The factors ω carry a gradient.
 
-    Use when: single-label classification with label smoothing, where the smoothed part should act only on classes that
-    get a notable probability.
+    Use when: label smoothing is used, and should act only on classes that get a notable probability.
 
     Args:
-        gamma_neg: γ₋, focusing of the other classes ≥ 0. They have a loss through the smoothing alone: with
-            ``smoothing=0`` it has no effect. Default: 4.
+        gamma_neg: γ₋, focusing of the other classes ≥ 0; without smoothing it has no effect. Default: 4.
         gamma_pos: γ₊, focusing of the label's class ≥ 0. Default: 0.
         smoothing: s, in [0, 1). Default: 0.1.
         class_weight: list or tensor of C weights ≥ 0. Default: none.
@@ -267,8 +262,7 @@ class AsymmetricLossSingleLabel(BaseLoss):
         0-d for ``mean`` (the denominator of cross-entropy) and ``sum``, (N,*S) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit; a multi-hot target, with a hint; on the CPU, a label outside
-            [0,C) that is not ``ignore_index``.
+        InputError: as `CrossEntropyLoss`; a multi-hot target, with a hint.
         ConfigError: an option outside its range.
 
     Example:
@@ -283,8 +277,7 @@ class AsymmetricLossSingleLabel(BaseLoss):
     Notes:
         Equals the authors' ``ASLSingleLabel`` and timm's class of this name, whose default γ₊ is 1. γ₊ = γ₋ = 0 is
         ``CrossEntropyLoss(label_smoothing=s)``, and ``smoothing=0`` is ``FocalLoss(alpha=None, gamma=gamma_pos)``.
-        Gradients are finite for 0 < γ < 1 at saturated logits, where theirs are NaN. No tensor is kept between calls;
-        theirs keep the one-hot target.
+        Gradients are finite for 0 < γ < 1 at saturated logits, where theirs are NaN. No tensor is kept between calls.
     """
 
     function = asymmetric_loss_single_label

@@ -17,9 +17,10 @@ from losses_core.utils import checks
 from losses_core.utils.value_checks import check_labels
 
 
-def _prepare(pred: Tensor, target: Tensor, *, num_splits: int, **options: Any) -> Prepared:
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     """View pred as (B,K,C,*S), and take the labels of the first split."""
     checks.floating(pred)
+    num_splits = options["num_splits"]
     shape = tuple(pred.shape)
     if pred.ndim < 2:
         raise InputError(f"expected pred of shape (num_splits·B, C, *S); got {shape}.")
@@ -35,7 +36,7 @@ def _prepare(pred: Tensor, target: Tensor, *, num_splits: int, **options: Any) -
     checks.shape("target", labels, (rows, *shape[2:]), (shape[0], *shape[2:]), reference=f"pred {shape}")
     labels = labels[:rows]
     options["ignore_index"] = check_labels(labels, shape[1], options["ignore_index"])
-    return pred.unflatten(0, (num_splits, rows)).transpose(0, 1), labels, options | {"num_splits": num_splits}
+    return pred.unflatten(0, (num_splits, rows)).transpose(0, 1), labels, options
 
 
 def _normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:

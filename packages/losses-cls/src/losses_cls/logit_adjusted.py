@@ -48,7 +48,8 @@ def logit_adjustment(class_counts: Sequence[float] | Tensor, tau: float = 1.0) -
     return tau * (torch.where(present, logs, lowest) - lowest)
 
 
-def _prepare(pred: Tensor, target: Tensor, *, adjustment: Tensor, **options: Any) -> Prepared:
+def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
+    adjustment = options.pop("adjustment")
     pred, target, options = prepare_classes(pred, target, **options)
     check_lengths(pred, {"adjustment": adjustment})
     return pred, target, options | {"adjustment": adjustment.detach()}
@@ -157,6 +158,7 @@ class LogitAdjustedCrossEntropyLoss(BaseLoss):
     function = logit_adjusted_cross_entropy_loss
     internal_options = ("adjustment",)
     example = examples.LABELS
+    adjustment: Tensor
 
     def __init__(
         self,
@@ -169,14 +171,13 @@ class LogitAdjustedCrossEntropyLoss(BaseLoss):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
-        if class_counts is None or isinstance(class_counts, int | float):
-            raise ConfigError(
-                f"{type(self).__name__}: class_counts: expected a list or 1-D tensor of numbers >= 0, one per class; "
-                f"got {class_counts}."
-            )
+        expected = f"{type(self).__name__}: class_counts: expected"
+        given: Any = class_counts  # a config may hold anything
+        if given is None or isinstance(given, int | float):
+            raise ConfigError(f"{expected} a list or 1-D tensor of numbers >= 0, one per class; got {given}.")
         self._set_vector("class_counts", class_counts)
-        if not bool((self._class_counts > 0).any()):  # type: ignore[operator]  # a buffer
-            raise ConfigError(f"{type(self).__name__}: class_counts: expected a positive number among them; got zeros.")
+        if not any(float(count) > 0 for count in class_counts):
+            raise ConfigError(f"{expected} a positive number among them; got zeros.")
         self.tau = checks.number(self, "tau", tau, low=0)
         self._set_vector("adjustment", logit_adjustment(class_counts, tau))
         self._set_vector("class_weight", class_weight)
@@ -185,7 +186,7 @@ class LogitAdjustedCrossEntropyLoss(BaseLoss):
         self.adjust_in_eval = checks.flag(self, "adjust_in_eval", adjust_in_eval)
 
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-        classes = len(self.class_counts)
+        classes = self.adjustment.shape[0]
         if pred.ndim > 1 and pred.shape[1] != classes:
             raise InputError(
                 f"class_counts: expected {pred.shape[1]} entries, one per class of pred {tuple(pred.shape)}; "

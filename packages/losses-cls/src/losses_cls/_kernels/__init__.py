@@ -7,3 +7,4 @@ from losses_cls._kernels import jsd_loss as jsd_loss
 from losses_cls._kernels import logit_adjusted as logit_adjusted
 from losses_cls._kernels import multilabel_loss as multilabel_loss
 from losses_cls._kernels import poly_loss as poly_loss
+from losses_cls._kernels import seesaw_loss as seesaw_loss

@@ -45,7 +45,7 @@ def jsd_cross_entropy_kernel(
     ratio = log_p.clamp_(min=limits.min).sub_(p.mean(1, keepdim=True).clamp_(min=limits.tiny).log_())
     divergence = (p * ratio).sum(2, keepdim=True)
     value.add_(divergence.sum((1, 2)), alpha=alpha / num_splits)
-    if needs_grad:
+    if of_clean is not None:
         grad = ratio.sub_(divergence).mul_(p).mul_(alpha / num_splits)
         grad.select(1, 0).add_(of_clean)
     if ignore_index is not None:
