@@ -14,8 +14,9 @@ from losses_cls.focal_loss import BinaryFocalLoss, FocalLoss, MultiLabelFocalLos
 from losses_cls.jsd_loss import JSDCrossEntropyLoss
 from losses_cls.label_smooth import LabelSmoothLoss
 from losses_cls.logit_adjusted import LogitAdjustedCrossEntropyLoss
-from losses_cls.multilabel_loss import ZLPRLoss
+from losses_cls.multilabel_loss import TwoWayLoss, ZLPRLoss
 from losses_cls.poly_loss import PolyCrossEntropyLoss, PolyFocalLoss
+from losses_cls.seesaw_loss import SeesawLoss
 
 __all__ = [
     "AsymmetricLoss",
@@ -31,7 +32,9 @@ __all__ = [
     "MultiLabelFocalLoss",
     "PolyCrossEntropyLoss",
     "PolyFocalLoss",
+    "SeesawLoss",
     "SoftCrossEntropyLoss",
+    "TwoWayLoss",
     "ZLPRLoss",
     "__version__",
     "functional",

@@ -7,8 +7,9 @@ from losses_cls.focal_loss import binary_focal_loss, focal_loss, index_focal_los
 from losses_cls.jsd_loss import jsd_cross_entropy_loss
 from losses_cls.label_smooth import label_smooth_loss
 from losses_cls.logit_adjusted import logit_adjusted_cross_entropy_loss, logit_adjustment
-from losses_cls.multilabel_loss import zlpr_loss
+from losses_cls.multilabel_loss import two_way_loss, zlpr_loss
 from losses_cls.poly_loss import poly_cross_entropy_loss, poly_focal_loss
+from losses_cls.seesaw_loss import seesaw_loss
 
 __all__ = [
     "asymmetric_loss",
@@ -24,7 +25,9 @@ __all__ = [
     "logit_adjustment",
     "poly_cross_entropy_loss",
     "poly_focal_loss",
+    "seesaw_loss",
     "soft_cross_entropy",
     "softmax_focal_loss",
+    "two_way_loss",
     "zlpr_loss",
 ]

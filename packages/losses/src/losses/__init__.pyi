@@ -19,9 +19,11 @@ from losses_cls.focal_loss import MultiLabelFocalLoss as MultiLabelFocalLoss
 from losses_cls.jsd_loss import JSDCrossEntropyLoss as JSDCrossEntropyLoss
 from losses_cls.label_smooth import LabelSmoothLoss as LabelSmoothLoss
 from losses_cls.logit_adjusted import LogitAdjustedCrossEntropyLoss as LogitAdjustedCrossEntropyLoss
+from losses_cls.multilabel_loss import TwoWayLoss as TwoWayLoss
 from losses_cls.multilabel_loss import ZLPRLoss as ZLPRLoss
 from losses_cls.poly_loss import PolyCrossEntropyLoss as PolyCrossEntropyLoss
 from losses_cls.poly_loss import PolyFocalLoss as PolyFocalLoss
+from losses_cls.seesaw_loss import SeesawLoss as SeesawLoss
 from losses_core import LOSSES as LOSSES
 from losses_core import AmbiguousLossError as AmbiguousLossError
 from losses_core import BaseLoss as BaseLoss
