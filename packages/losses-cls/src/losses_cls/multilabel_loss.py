@@ -178,7 +178,7 @@ class ZLPRLoss(BaseLoss):
         >>> import torch
         >>> loss = ZLPRLoss()
         >>> loss(torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[1, 0, 0]]))
-        tensor(0.9890)
+        tensor(0.9889)
 
     References:
         Su et al., ZLPR: A Novel Loss for Multi-label Classification, 2022, arXiv 2208.02955.
@@ -234,7 +234,7 @@ class TwoWayLoss(BaseLoss):
         >>> import torch
         >>> loss = TwoWayLoss()
         >>> loss(torch.tensor([[2.0, -1.0], [0.0, 1.0]]), torch.tensor([[1, 0], [0, 1]]))
-        tensor(0.4318)
+        tensor(0.3079)
 
     References:
         Kobayashi, Two-Way Multi-Label Loss, CVPR 2023, pp. 7476-7485.
