@@ -94,13 +94,14 @@ def rkd_angle(
     values, grad_near = [], []
     grad_far = torch.zeros_like(both.far[0])
     for chunk in ranges(vertices, chunk_size or max(1, block_size(x, large=True) // max(2 * n * n, 1))):
-        cosines, theirs = both.cosines(*chunk).unbind()
-        difference = cosines - theirs
+        cosines = both.cosines(*chunk)
+        # by index, as a compiler refuses a write into what unbind gave
+        difference = cosines[0] - cosines[1]
         grad = difference.clamp(-1, 1)
         values.append(difference.add_(grad, alpha=-0.5).mul_(grad).sum((1, 2)))
         if needs_grad:
             inverse = both.inverse[0, slice(*chunk)]
-            projection = cosines.mul_(grad).sum(2).mul_(inverse).mul_(inverse)
+            projection = cosines[0].mul_(grad).sum(2).mul_(inverse).mul_(inverse)
             grad = grad.mul_(inverse.unsqueeze(2)).mul_(inverse.unsqueeze(1))
             # each pair (i,k) comes twice, so the derivatives of its two sides are one sum
             grad_near.append(grad.sum(2).sub_(projection))
