@@ -165,7 +165,7 @@ class OKSLoss(BaseLoss):
         >>> loss = OKSLoss(sigmas=[0.05, 0.1])
         >>> target = torch.tensor([[[10.0, 10.0], [20.0, 30.0]]])
         >>> loss(target + 3, target, area=torch.tensor([400.0]))
-        tensor(0.6734)
+        tensor(0.6624)
 
     References:
         Maji et al., YOLO-Pose: Enhancing YOLO for Multi Person Pose Estimation Using Object Keypoint Similarity Loss,

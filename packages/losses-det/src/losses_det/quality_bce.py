@@ -104,7 +104,7 @@ class MatchabilityAwareLoss(BaseLoss):
         >>> loss = MatchabilityAwareLoss(reduction="none")
         >>> pred = torch.tensor([[2.0, -2.0], [-3.0, -3.0]])
         >>> loss(pred, (torch.tensor([0, 2]), torch.tensor([0.7, 0.0])))
-        tensor([0.9604, 0.0010])
+        tensor([0.9608, 0.0010])
 
     References:
         Huang et al., DEIM: DETR with Improved Matching for Fast Convergence, CVPR 2025, arXiv 2412.04234.
@@ -161,9 +161,9 @@ class IoUAwareBCELoss(BaseLoss):
     Example:
         >>> import torch
         >>> loss = IoUAwareBCELoss(reduction="none")
-        >>> pred = torch.tensor([[2.0, -2.0], [-3.0, -3.0]])
+        >>> pred = torch.tensor([[2.0, -2.0], [-1.0, -1.0]])
         >>> loss(pred, (torch.tensor([0, 2]), torch.tensor([0.7, 0.0])))
-        tensor([0.6461, 0.0002])
+        tensor([0.6460, 0.0453])
 
     References:
         Cai et al., Align-DETR: Enhancing End-to-end Object Detection with Aligned Loss, BMVC 2024, arXiv 2304.07527.

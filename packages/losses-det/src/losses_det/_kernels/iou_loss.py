@@ -163,10 +163,18 @@ def _evaluate(
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """f(IoU) + terms of each pair of boxes, with the gradient; ``options`` belong to the last term."""
-    exponent = options.pop("power")
+    exponent, corners = options.pop("power"), None
+    if inner_ratio is not None:  # first, so that its quantities are not alive beside those of the boxes as they are
+        inner = Boxes(x, target, eps, bbox_format, hull=False, ratio=inner_ratio)
+        value, by_iou = _overlap(inner, mode, exponent)
+        if needs_grad:
+            corners = torch.stack(scaled(corner_grads(inner, by_iou, Grads()), inner_ratio))
+        del inner
     boxes = Boxes(x, target, eps, bbox_format, hull=hull)
-    inner = None if inner_ratio is None else Boxes(x, target, eps, bbox_format, hull=False, ratio=inner_ratio)
-    value, by_iou = _overlap(boxes if inner is None else inner, mode, exponent)
+    if inner_ratio is None:
+        value, by_iou = _overlap(boxes, mode, exponent)
+    else:
+        by_iou = torch.zeros_like(boxes.iou)
     total = Grads()
     for index, term in enumerate(terms):
         more, grads = term(boxes, needs_grad, **(options if index == len(terms) - 1 else {}))
@@ -177,12 +185,11 @@ def _evaluate(
     value = value if factor is None else value.mul_(factor)
     if not needs_grad:
         return value, None
-    if inner is None or inner_ratio is None:
+    if corners is None:
         corners = corner_grads(boxes, by_iou, total)
-    else:
-        corners = torch.stack(scaled(corner_grads(inner, by_iou, Grads()), inner_ratio))
-        if terms:
-            corners.add_(corner_grads(boxes, torch.zeros_like(boxes.iou), total))
+    elif terms:
+        corners.add_(corner_grads(boxes, by_iou, total))
+    del boxes, by_iou, total
     grad = to_format(corners, bbox_format)
     return value, grad if factor is None else grad.mul_(factor.unsqueeze(-1))
 

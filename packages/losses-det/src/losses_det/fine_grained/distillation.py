@@ -152,7 +152,7 @@ class DecoupledDistillationFocalLoss(BaseLoss):
         >>> student = torch.zeros(2, 4, 3)
         >>> teacher = torch.tensor([2.0, 0.0, 0.0]).expand(2, 4, 3)
         >>> loss(student, teacher, matched=torch.tensor([True, False]), quality=torch.tensor([1.0, 0.5]))
-        tensor(0.2493)
+        tensor(0.3248)
 
     References:
         Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement, ICLR 2025, arXiv

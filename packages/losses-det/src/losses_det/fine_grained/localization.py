@@ -120,7 +120,7 @@ class FineGrainedLocalizationLoss(BaseLoss):
         >>> import torch
         >>> loss = FineGrainedLocalizationLoss(reg_max=4, reduction="none")
         >>> loss(torch.tensor([[0.0, 0.0, 2.0, 2.0, 0.0]]), torch.tensor([0.5]))
-        tensor([0.8767])
+        tensor([0.8780])
 
     References:
         Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement, ICLR 2025, arXiv
