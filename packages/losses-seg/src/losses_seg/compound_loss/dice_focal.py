@@ -143,9 +143,9 @@ class DiceFocalLoss(CompoundLoss):
         Anatomy, Medical Physics 2019, arXiv 1808.05238.
 
     Notes:
-        Value and gradient equal those of `DiceLoss` plus ``FocalLoss`` with these options; it takes less time and
-        memory than they do together. The focal term of MONAI is a sigmoid per class over all N·C·S elements, also with
-        ``softmax=True``, so its values differ.
+        Value and gradient equal those of `DiceLoss` plus ``FocalLoss`` with these options. It takes less memory than
+        they do together, and for several channels less time. The focal term of MONAI is a sigmoid per class over all
+        N·C·S elements, also with ``softmax=True``, so its values differ.
     """
 
     function = dice_focal_loss
