@@ -53,6 +53,11 @@ def ours(case: Case, given: Inputs | None = None, *, definition: bool = True) ->
     return counted
 
 
+def ours_of(name: str) -> CaseCount:
+    """This library alone, for a case by its name."""
+    return ours(COUNTED[name], definition=False)
+
+
 def states(case: Case) -> dict[str, Implementation]:
     """Whether the other libraries agree with this one, at the size of the case."""
     run = CaseRun(case, Options())

@@ -300,7 +300,7 @@ CASES = [
         config={"type": "SoftClDiceLoss", "iterations": 3},
         inputs=inputs.lines(4, 256),
         peers={"monai": Peer(_monai_cl_dice)},
-        budget=4,
+        budget=4.6,  # the skeleton of a floating mask is soft, and in float32: 2 × pred
     ),
     case(
         "skeleton_recall_4x1x256",

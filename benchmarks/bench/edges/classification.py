@@ -77,7 +77,8 @@ def _monai_focal(option: str | None) -> Function:
 
 def _mmdet_seesaw(x: Tensor, y: Tensor) -> Tensor:
     counts = torch.zeros(x.shape[1]).index_add_(0, y.long(), torch.ones(len(y)))
-    return load("mmdet.models.losses.seesaw_loss:seesaw_ce_loss")(x, y.long(), None, counts, x.shape[1], 0.8, 2.0, 0.01)
+    loss: Function = load("mmdet.models.losses.seesaw_loss:seesaw_ce_loss")
+    return loss(x, y.long(), None, counts, x.shape[1], 0.8, 2.0, 0.01)
 
 
 SMOOTHED = partial(exact.cross_entropy, smoothing=0.1)

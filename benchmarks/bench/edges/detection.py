@@ -211,7 +211,8 @@ def fine_bins() -> Inputs:
 
 
 def _beyond(given: Inputs) -> Tensor:
-    return given.target.sign() * 9
+    target: Tensor = given.target
+    return target.sign() * 9
 
 
 def _last_bin(given: Inputs) -> Tensor:

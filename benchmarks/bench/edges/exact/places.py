@@ -48,8 +48,8 @@ def jsd(x: Array, label: Target) -> float:
     first, second = log_softmax(x[:half][counted]), log_softmax(x[half:][counted])
     mixture = np.logaddexp(first, second) - math.log(2)
     # 0 · -inf does not come up, as the logits are finite
-    divergence = sum((np.exp(p) * (p - mixture)).sum() for p in (first, second)) / 2
-    return cross_entropy(x[:half], label[:half], smoothing=0.1) + 12 * float(divergence) / max(1, counted.sum())
+    divergence = sum(float((np.exp(p) * (p - mixture)).sum()) for p in (first, second)) / 2
+    return cross_entropy(x[:half], label[:half], smoothing=0.1) + 12 * divergence / max(1, int(counted.sum()))
 
 
 def asymmetric_single(x: Array, label: Target) -> float:

@@ -210,7 +210,7 @@ def _(key: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(key), torch.empty_like(key, dtype=torch.int64)
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     kth_largest_op: _find_kth_largest,
     squared_distance_op: _squared_distance,
     boundary_distance_op: _boundary_distance,

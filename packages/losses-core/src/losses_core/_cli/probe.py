@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         inputs = inputs_of(terms, shapes, getattr(torch, arguments.dtype), arguments.seed)
     else:
         inputs = batch_inputs(terms, _read_batch(arguments.batch))
-    rows, notes = [], []
+    rows, notes = [], list[str]()
     with progress(len(terms)) as step, debug(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for term, given in zip(terms, inputs, strict=True):
