@@ -80,7 +80,8 @@ def _parts(
 
 def skeleton_grad(x: Tensor, grad: Tensor, ignored: Tensor | None, iterations: int) -> Tensor:
     """The gradient of ``running_skeleton(x)`` times ``grad``, which is 0 where ignored."""
-    maps, rests = [x], list[Tensor]()
+    maps: list[Tensor] = [x]
+    rests: list[Tensor] = []
     for _ in range(iterations + 1):
         maps.append(cross_min(maps[-1], ignored))
         part = (maps[-2] - block_max(maps[-1], ignored)).relu_()
