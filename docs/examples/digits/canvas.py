@@ -32,7 +32,7 @@ class Canvases:
     pixels: Tensor
 
 
-def paste(digits: Tensor, labels: Tensor, count: int, seed: int) -> Canvases:
+def paste(digits: Tensor, labels: Tensor, count: int, seed: int, sides: tuple[int, int] = SIDES) -> Canvases:
     """Make ``count`` canvases of one to three digits that do not touch, drawn from (N, 1, 8, 8) images."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -51,7 +51,7 @@ def paste(digits: Tensor, labels: Tensor, count: int, seed: int) -> Canvases:
         taken = torch.zeros(SIZE, SIZE, dtype=torch.bool)
         placed = 0
         for _ in range(draw(1, MOST + 1)):
-            which, side = draw(0, len(digits)), draw(*SIDES)
+            which, side = draw(0, len(digits)), draw(*sides)
             x, y = draw(0, SIZE - side + 1), draw(0, SIZE - side + 1)
             window = slice(y, y + side), slice(x, x + side)
             if taken[window].any():

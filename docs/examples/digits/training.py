@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from losses_core import CombinedLoss, LossTerms
 
 LINES = 6  # how often the terms are printed
+SEEDS = 0, 1, 2
 
 
 class Task(ABC):
@@ -24,6 +25,8 @@ class Task(ABC):
     epochs: ClassVar[int]
     batch_size: ClassVar[int] = 64
     learning_rate: ClassVar[float] = 2e-3
+    baseline: ClassVar[str | None] = None
+    """A loss to compare with: both are trained from each of `SEEDS`."""
 
     model: nn.Module
     train: TensorDataset
@@ -59,7 +62,10 @@ class History:
 
 
 def fit(task: Task, criterion: CombinedLoss, console: Console) -> History:
-    """Train with Adam and one cycle of the learning rate. The criterion's own parameters, if any, are trained too."""
+    """Train with Adam and one cycle of the learning rate. The criterion's own parameters, if any, are trained too.
+
+    A quiet console prints nothing.
+    """
     loader = DataLoader(task.train, task.batch_size, shuffle=True)
     parameters = [*task.model.parameters(), *criterion.parameters()]
     optimizer = torch.optim.AdamW(parameters, task.learning_rate)

@@ -1,5 +1,7 @@
 """Which digit is it? A small convolutional network on the 8 × 8 images as they are."""
 
+from pathlib import Path
+
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from losses_core import CombinedLoss, LossTerms
 from ..data import load
 from ..plot import tile
 from ..training import Task
+
+EXAMPLES = Path(__file__).parents[2]
 
 
 class Classification(Task):

@@ -24,6 +24,7 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "DFLLoss": "DistributionFocalLoss",
     "distance_box_iou_loss": "DIoULoss",
     "DistanceWiseRKD": "RKDDistanceLoss",
+    "GaussianNLLLoss": "",
     "generalized_box_iou_loss": "GIoULoss",
     "HausdorffDTLoss": "HDLoss",
     "HausdorffERLoss": "HDLoss",
@@ -50,7 +51,7 @@ LOSSES_ELSEWHERE: dict[str, str] = {
     "SoftBCEWithLogitsLoss": "BinaryCrossEntropyLoss",
     "SoftTargetCrossEntropy": "SoftCrossEntropyLoss",
 }
-"""Name → what it is here."""
+"""Name → what it is here; empty for a name that resembles one of another loss."""
 
 NOTES: dict[str, str] = {
     "BCELoss": "For probabilities give it with_logits=False.",
@@ -120,7 +121,7 @@ def loss_hint(name: str, known: Iterable[str]) -> str:
         return did_you_mean(last, names)
     ours = LOSSES_ELSEWHERE[key]
     meant = re.findall(r"\w*Loss", ours)
-    if not set(meant) <= set(names):
+    if not meant or not set(meant) <= set(names):
         return ""
     listed = re.sub(r"\w*Loss", lambda found: repr(found[0]), ours)
     return f" Did you mean {listed}? {NOTES.get(key, '')}".rstrip()
