@@ -5,7 +5,6 @@ from torch.utils.data import TensorDataset
 
 from losses_core import load_config
 
-from ..data import load
 from .classification import EXAMPLES, Classification
 
 
