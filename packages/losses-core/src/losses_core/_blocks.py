@@ -23,7 +23,7 @@ Layout: TypeAlias = Literal["elements", "channels", "classes", "last", "batch", 
 CPU_BLOCK = 1 << 16
 """Elements of a block on the CPU: 256 KiB in float32, so that the temporaries stay in the L2 cache."""
 
-DEVICE_BLOCKS = 1 << 21, 1 << 24
+DEVICE_BLOCKS = 7 << 18, 1 << 24
 """Fewest and most elements of a block on an accelerator: enough to fill it, and no more than its L2 cache holds."""
 
 DEVICE_SHARE = 0.4, 0.8

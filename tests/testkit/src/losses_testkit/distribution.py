@@ -43,6 +43,8 @@ class DistributedContract:
     def test_several_ranks_equal_one_process(self, case: Case, sizes: tuple[int, ...]) -> None:
         if not case.distributed:
             pytest.skip(case.why)
+        if case.id and case.sent is one_sum and sizes != SPLITS[-1]:
+            pytest.skip("the step over the ranks is that of the loss with its default options")
         loss, inputs = case.build(), case.inputs(sum(sizes))
         state = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
         value, gradients = run(loss, prepared(inputs))

@@ -50,6 +50,8 @@ class EngineContract:
     def test_compiles_with_a_weight(self, case: Case) -> None:
         if not case.weight:
             pytest.skip("takes no sample weight")
+        if case.id:
+            pytest.skip("the weight is applied in one place for all options")
         torch._dynamo.reset()
         inputs, weight = prepared(case.inputs(4), torch.float32), torch.tensor([1.0, 0.0, 2.0, 0.5])
         keywords = {"weight": weight} | ({"avg_factor": torch.tensor(3)} if case.avg_factor else {})
@@ -64,13 +66,15 @@ class EngineContract:
         backend = _Counted()
         compiled = torch.compile(case.build(), fullgraph=True, dynamic=True, backend=backend)
         first = 0  # tracing may start over within the first compilation, to make a float parameter a constant
-        for n in (13, 6, 9):  # 13 first: torch ties the batch size to any dim equal to it, as 4 to those of boxes
-            inputs = prepared(case.inputs(n), torch.float32)
-            if case.stateful:
-                run(compiled, inputs)
-            else:
-                _same(run(compiled, inputs), run(case.build(), inputs))
-            first = first or backend.graphs
+        # with options it does not: that takes twice the time, and is tried with the default ones
+        with torch._dynamo.config.patch(specialize_float=bool(case.id)):
+            for n in (13, 6, 9):  # 13 first: torch ties the batch size to any dim equal to it, as 4 to those of boxes
+                inputs = prepared(case.inputs(n), torch.float32)
+                if case.stateful:
+                    run(compiled, inputs)
+                else:
+                    _same(run(compiled, inputs), run(case.build(), inputs))
+                first = first or backend.graphs
         assert backend.graphs == first
 
     def test_compiles_with_inductor_to_the_same_numbers(self, case: Case) -> None:
