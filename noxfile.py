@@ -175,7 +175,7 @@ for _package in PACKAGES:
 
 @nox.session(name="tests-all", requires=["build"])
 def tests_all(session: nox.Session) -> None:
-    """Everything installed together: what holds between packages, and the core's tests that look at what is installed."""
+    """Everything installed together: what holds between packages, and the core's tests of what is installed."""
     session.install(
         *wheels(*PACKAGES, TESTKIT),
         *ROOT.group("test"),
