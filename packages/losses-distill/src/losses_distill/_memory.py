@@ -125,7 +125,7 @@ class NegativeQueue(_Memory):
         check = (student * teacher).sum(1)
         valid = check == check
         rank = valid.cumsum(0)
-        number = rank[-1] if batch else rank.sum()
+        number = valid.sum()
         # the last valid rows, by how many precede them; numbers below 0 stand for slots before the pointer, which stay
         before = torch.arange(-batch, 0, device=rank.device)[-size:] + number
         source = torch.searchsorted(rank, before.clamp(min=0), right=True).clamp_(max=batch - 1)
