@@ -47,6 +47,8 @@ def guide() -> list[Any]:
 GOOD = [*guide(), *(yaml.safe_load(text)["loss"] for text in DOCUMENTED.values())]
 GOOD += [load_config(path) for path in sorted((ROOT / "docs" / "examples").glob("*.yaml"))]
 NAMES = sorted(name for name in LOSSES if LOSSES.describe(name).distribution is not None)
+NEEDED = {"LogitAdjustedCrossEntropyLoss": {"class_counts": list(range(10, 0, -1))}, "SeesawLoss": {"num_classes": 10}}
+"""Parameters without a default."""
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +79,22 @@ def test_schema_refuses(schema: Draft7Validator, config: Any) -> None:
 def test_defaults_and_choices(schema: Draft7Validator, name: str) -> None:
     """Each choice that the schema offers can be built; every parameter has a text."""
     found = parameter_schemas(LOSSES[name])
-    defaults = {parameter: entry["default"] for parameter, entry in found.items()}
+    needed = NEEDED.get(name, {})
+    defaults = needed | {parameter: entry["default"] for parameter, entry in found.items() if "default" in entry}
     schema.validate({"type": name, **defaults})
     assert not find_faults({"type": name, **defaults})
     assert parameter_texts(LOSSES[name]).keys() >= found.keys()
     for parameter, entry in found.items():
         needs = {"num_samples": 9} if parameter == "mode" else {}  # a memory bank has to know its size
         for choice in [choice for arm in entry.get("anyOf", [entry]) for choice in arm.get("enum", [])]:
-            assert not find_faults({"type": name, parameter: choice} | {k: v for k, v in needs.items() if k in found})
+            given = {k: v for k, v in needs.items() if k in found} | needed
+            assert not find_faults({"type": name, parameter: choice} | given)
 
 
 @pytest.mark.filterwarnings("ignore:MGDLoss without student_channels")
 def test_probe_every_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "loss.json"
-    path.write_text(json.dumps({"loss": dict(zip((f"_{name}" for name in NAMES), NAMES, strict=True))}))
+    path.write_text(json.dumps({"loss": {f"_{name}": {"type": name} | NEEDED.get(name, {}) for name in NAMES}}))
     assert main(["probe", str(path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert [term["label"] for term in figures["terms"]] == [f"_{name}" for name in NAMES]
@@ -106,7 +110,8 @@ def test_probe_every_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_plot(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Something is to be seen: the value moves along the path."""
     monkeypatch.setattr("losses_core._curves.POINTS", 8)  # 0, where many losses have no slope, is not among them
-    assert main(["plot", name, "--json"]) == 0
+    vary = [part for key, value in NEEDED.get(name, {}).items() for part in ("--vary", f"{key}={json.dumps(value)}")]
+    assert main(["plot", name, "--json", *vary]) == 0
     for line in json.loads(capsys.readouterr().out)["lines"]:
         assert max(line["value"]) - min(line["value"]) > 1e-3 * max(line["value"])
         assert any(line["gradient"])

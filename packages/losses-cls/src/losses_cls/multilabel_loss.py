@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Unpack
 
 import torch
@@ -248,7 +249,7 @@ class TwoWayLoss(BaseLoss):
 
     function = two_way_loss
     internal_options = ("group",)
-    example = examples.BINARY
+    example = dataclasses.replace(examples.BINARY, path=examples.MASKS.path)  # a set needs more than one element
     reductions = _REDUCTIONS
 
     def __init__(
