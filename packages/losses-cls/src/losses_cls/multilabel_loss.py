@@ -206,7 +206,7 @@ class TwoWayLoss(BaseLoss):
         l = \operatorname*{mean}_{\text{samples}} h + \operatorname*{mean}_{\text{classes}} h
 
     A set is the classes of one sample, or the samples of one class in the batch. Both means are over the sets that have
-    a positive; one without a negative has :math:`h = 0`. Positions of *S are samples.
+    a positive; one without a negative has :math:`h = 0`. Positions of ``*S`` are samples.
 
     Use when: multi-label targets where the ranking matters: of the classes of an image, and of the images of a class
     (mean average precision). Batches should hold several samples of each class.

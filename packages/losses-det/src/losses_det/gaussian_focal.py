@@ -91,7 +91,8 @@ class GaussianFocalLoss(BaseLoss):
         the shape of pred for ``none``.
 
     Raises:
-        InputError: unequal shapes, a target outside [0,1]. ConfigError: an option outside its range.
+        InputError: unequal shapes, a target outside [0,1].
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

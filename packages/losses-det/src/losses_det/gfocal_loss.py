@@ -105,7 +105,8 @@ class QualityFocalLoss(BaseLoss):
         0-d for ``mean`` (Σ l / N, or ``avg_factor``: the number of positives is usual) and ``sum``, (N,) for ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit. ConfigError: an option outside its range.
+        InputError: a shape or a dtype that does not fit.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -156,7 +157,8 @@ class DistributionFocalLoss(BaseLoss):
         0-d for ``mean`` (Σ l / number of targets, or ``avg_factor``) and ``sum``, the shape of target for ``none``.
 
     Raises:
-        InputError: a last axis that is neither of the two, unequal shapes. ConfigError: ``reg_max`` below 1.
+        InputError: a last axis that is neither of the two, unequal shapes.
+        ConfigError: ``reg_max`` below 1.
 
     Example:
         >>> import torch

@@ -157,8 +157,9 @@ class OKSLoss(BaseLoss):
         ``none``. An object without a labelled point has the loss 0.
 
     Raises:
-        InputError: a shape that does not fit, another number of keypoints than of sigmas. ConfigError: an option
-        outside its range. TypeError: a call without ``area``.
+        InputError: a shape that does not fit, another number of keypoints than of sigmas.
+        ConfigError: an option outside its range.
+        TypeError: a call without ``area``.
 
     Example:
         >>> import torch

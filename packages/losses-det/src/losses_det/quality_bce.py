@@ -97,7 +97,8 @@ class MatchabilityAwareLoss(BaseLoss):
         for ``none``.
 
     Raises:
-        InputError: a shape, a dtype or a label that does not fit. ConfigError: an option outside its range.
+        InputError: a shape, a dtype or a label that does not fit.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -156,7 +157,8 @@ class IoUAwareBCELoss(BaseLoss):
         for ``none``.
 
     Raises:
-        InputError: a shape, a dtype or a label that does not fit. ConfigError: an option outside its range.
+        InputError: a shape, a dtype or a label that does not fit.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

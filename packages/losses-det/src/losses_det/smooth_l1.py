@@ -112,7 +112,8 @@ class SmoothL1Loss(BaseLoss):
         0-d for ``mean`` (Σ l / number of elements, or ``avg_factor``) and ``sum``, the shape of pred for ``none``.
 
     Raises:
-        InputError: unequal shapes. ConfigError: a negative ``beta``.
+        InputError: unequal shapes.
+        ConfigError: a negative ``beta``.
 
     Example:
         >>> import torch
@@ -200,7 +201,8 @@ class BalancedL1Loss(BaseLoss):
         0-d for ``mean`` (Σ l / number of elements, or ``avg_factor``) and ``sum``, the shape of pred for ``none``.
 
     Raises:
-        InputError: unequal shapes. ConfigError: an option outside its range.
+        InputError: unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

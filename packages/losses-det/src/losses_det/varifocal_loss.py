@@ -82,7 +82,8 @@ class VariFocalLoss(BaseLoss):
         shape of pred for ``none``.
 
     Raises:
-        InputError: unequal shapes. ConfigError: an option outside its range.
+        InputError: unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

@@ -65,7 +65,8 @@ class $loss(BaseLoss):
         0-d for ``mean`` (Σ l / number of elements, or ``avg_factor``) and ``sum``, the shape of pred for ``none``.
 
     Raises:
-        InputError: unequal shapes. ConfigError: an option outside its range.
+        InputError: unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

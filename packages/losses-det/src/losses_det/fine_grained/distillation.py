@@ -143,7 +143,8 @@ class DecoupledDistillationFocalLoss(BaseLoss):
         ``none``.
 
     Raises:
-        InputError: a shape or a dtype that does not fit. ConfigError: an option outside its range, an odd ``reg_max``.
+        InputError: a shape or a dtype that does not fit.
+        ConfigError: an option outside its range, an odd ``reg_max``.
         TypeError: a call without ``matched``.
 
     Example:

@@ -113,8 +113,8 @@ class FineGrainedLocalizationLoss(BaseLoss):
         0-d for ``mean`` (Σ l / number of distances, or ``avg_factor``) and ``sum``, the shape of target for ``none``.
 
     Raises:
-        InputError: a last axis that is neither of the two, unequal shapes. ConfigError: an option outside its range, an
-        odd ``reg_max``.
+        InputError: a last axis that is neither of the two, unequal shapes.
+        ConfigError: an option outside its range, an odd ``reg_max``.
 
     Example:
         >>> import torch

@@ -37,7 +37,8 @@ class IoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -96,7 +97,8 @@ class GIoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -142,7 +144,8 @@ class DIoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -190,7 +193,8 @@ class CIoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -238,7 +242,8 @@ class EIoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

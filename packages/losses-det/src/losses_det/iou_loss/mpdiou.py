@@ -150,8 +150,8 @@ class MPDIoULoss(BoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes, no ``image_size``. ConfigError: an option outside its
-        range.
+        InputError: a last axis that is not 4, unequal shapes, no ``image_size``.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

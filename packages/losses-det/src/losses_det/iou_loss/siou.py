@@ -44,7 +44,8 @@ class SIoULoss(PenalizedBoxLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 4, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 4, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch

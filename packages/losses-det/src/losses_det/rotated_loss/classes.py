@@ -94,7 +94,8 @@ class ProbIoULoss(RotatedLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 5, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 5, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -155,7 +156,8 @@ class GWDLoss(RotatedLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 5, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 5, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
@@ -223,7 +225,8 @@ class KLDLoss(RotatedLoss):
         0-d for ``mean`` (Σ l / number of boxes, or / ``avg_factor``) and ``sum``, (…) for ``none``.
 
     Raises:
-        InputError: a last axis that is not 5, unequal shapes. ConfigError: an option outside its range.
+        InputError: a last axis that is not 5, unequal shapes.
+        ConfigError: an option outside its range.
 
     Example:
         >>> import torch
