@@ -29,6 +29,9 @@ class _Counted:
         return aot_eager(graph, inputs)
 
 
+USUAL_PEAKS = 1.5, 2.5
+"""The limits of losses of rows and elements, and of losses of regions, in units of pred's bytes."""
+
 WEIGHT = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.5], dtype=torch.float64)
 
 
@@ -192,6 +195,8 @@ class EngineContract:
     def test_peak_memory(self, case: Case) -> None:
         if case.peak is None:
             pytest.skip("not bounded")
+        if case.id and case.peak in USUAL_PEAKS:
+            pytest.skip("with options the blocks are those of the default ones; a limit of their own is measured")
         inputs = on_meta(prepared(case.inputs(4), torch.bfloat16))
         repeats = -(-(1 << 27) // sum(tensor.numel() for tensor in leaves(inputs.pred)))  # 256 MiB of bf16
         inputs = grown(inputs, 4, repeats)
