@@ -59,9 +59,8 @@ class _Passes:
         self.cut = list(tensors[: job.cut])
         self.whole = [cast(t, self.precision) for t in tensors[job.cut :]]
         temporaries = job.kernel.temporaries
-        if hasattr(self.function, "activate"):  # a region loss, whose peak may be larger by one pred
-            # in full precision there are no casts, and the gradient takes the place of what is kept
-            temporaries /= 2.5 if pred.dtype in HALF else 4
+        if hasattr(self.function, "activate") and pred.dtype not in HALF:
+            temporaries /= 4  # there are no casts, and the gradient takes the place of what is kept
         if torch.compiler.is_compiling():
             self.size, self.at_once = 0, True  # a size that were compared would be compiled into the code
             return
