@@ -165,7 +165,7 @@ def test_memory_is_less_than_that_of_both(dtype, classes):
         with PeakMemory() as memory:
             loss(x, y).backward()
         # Dice and cross-entropy as two losses keep a gradient each, and need a third place to add them: 3
-        assert memory.peak < 1.7 * x.numel() * dtype.itemsize
+        assert memory.peak < 2 * x.numel() * dtype.itemsize
 
 
 def test_saturated_logits_have_the_whole_cross_entropy():
