@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from jsonschema import Draft7Validator
 
@@ -123,3 +124,28 @@ def test_probe_documented_configs(config: str, tmp_path: Path, capsys: pytest.Ca
     path.write_text(config)
     assert main(["probe", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("term")
+
+
+@pytest.mark.parametrize(
+    ("name", "warns"),
+    [
+        *((name, True) for name in ("CrossEntropyLoss", "FocalLoss", "LabelSmoothLoss", "PolyCrossEntropyLoss")),
+        *((name, True) for name in ("DiceLoss", "TverskyLoss", "DiceCELoss", "LovaszLoss", "OHEMCrossEntropyLoss")),
+        *((name, True) for name in ("BinaryCrossEntropyLoss", "BinaryFocalLoss", "BinaryDiceLoss", "OHEMBinaryLoss")),
+        ({"type": "BinaryCrossEntropyLoss", "with_logits": False}, False),
+        ({"type": "DiceLoss", "activation": "none"}, False),
+    ],
+    ids=str,
+)
+def test_probe_says_where_logits_are_probabilities(
+    name: Any, warns: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits, labels = torch.randn(2, 5, 8, 8), torch.randint(5, (2, 8, 8))
+    batch = {"pred": logits.softmax(1), "target": labels}
+    kind = name if isinstance(name, str) else name["type"]
+    if "Binary" in kind:
+        batch = {"pred": logits[:, :1].sigmoid(), "target": (labels[:, None] > 2).float()}
+    torch.save(batch, tmp_path / "batch.pt")
+    (tmp_path / "loss.json").write_text(json.dumps({"loss": {"term": name}}))
+    assert main(["probe", str(tmp_path / "loss.json"), "--batch", str(tmp_path / "batch.pt")]) == 0
+    assert ("warning: term 'term': pred looks like probabilities" in capsys.readouterr().err) == warns

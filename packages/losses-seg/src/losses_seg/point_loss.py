@@ -13,7 +13,7 @@ from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import upcast
 from losses_core.utils.stable import binary_cross_entropy, ratio
-from losses_core.utils.value_checks import check_probabilities
+from losses_core.utils.value_checks import check_probabilities, warn_of_probabilities
 from losses_seg._points import draw_points, read_points, read_truth
 
 
@@ -24,6 +24,7 @@ def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, di
     pred, target = _as_masks("pred", pred), _as_masks("target", target)
     if target.shape[0] != pred.shape[0]:
         raise InputError(f"expected target with {pred.shape[0]} masks, as pred has; got {tuple(target.shape)}.")
+    warn_of_probabilities(pred)
     nothing_ignored = check_probabilities(target, options["ignore_index"]) is None
     ignore_index = None if nothing_ignored else options["ignore_index"]
     coords = options["point_coords"]

@@ -11,7 +11,7 @@ from losses_core.errors import InputError
 from losses_core.kernels import Prepared, definition
 from losses_core.utils import checks, stable
 from losses_core.utils.precision import full_precision
-from losses_core.utils.value_checks import check_probabilities
+from losses_core.utils.value_checks import check_probabilities, warn_of_probabilities
 from losses_core.utils.weight_reduce import Unreduced, reduce_loss
 
 
@@ -47,6 +47,7 @@ def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
         raise InputError(f"gamma: expected a number >= 0; got {options['gamma']}.")
     options["alpha"] = None if alpha_is_off(options["alpha"]) else options["alpha"]
     options["ignore_index"] = check_probabilities(target, options["ignore_index"])
+    warn_of_probabilities(pred)
     return pred, target, options
 
 

@@ -11,7 +11,7 @@ from losses_core import Unreduced
 from losses_core.errors import InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
-from losses_core.utils.value_checks import check_probabilities
+from losses_core.utils.value_checks import check_probabilities, warn_of_probabilities
 from losses_seg._mining import check_rule, hard_limit
 from losses_seg._pixels import pixel_binary_cross_entropy, pixel_cross_entropy
 from losses_seg._sync import SyncGroup
@@ -83,6 +83,7 @@ def _prepare_binary(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Ten
     checks.shape("target", target, tuple(pred.shape), shape, reference=f"pred {tuple(pred.shape)}")
     pred, target = pred.reshape(shape), target.reshape(shape)
     ignore_index = check_probabilities(target, options["ignore_index"])
+    warn_of_probabilities(pred)
     if options["ignored"] is not None:
         ignore_index = -1 if ignore_index is None else ignore_index
         target = target.to(torch.promote_types(target.dtype, torch.float32))
