@@ -203,14 +203,14 @@ def _lower_(f: Tensor, weight: float, whole: bool) -> None:
         f.copy_(_by_site(f, sites.tolist(), weight))
         return
     positions = sites.to(f.dtype)
-    few = torch.tensor([0, length // 2, length - 1], dtype=f.dtype)
+    few = torch.tensor([0, length // 2, length - 1], dtype=f.dtype, device=f.device)
     near = whole and _minimum(f[:, sites], positions, few, weight).amax().item() < _SHORT**2
     if not (near and _by_offset_(f)):
         f.copy_(_between(f[:, sites], positions, 0, length, weight))
 
 
 def _by_site(f: Tensor, sites: list[int], weight: float) -> Tensor:
-    position = torch.arange(f.shape[1], dtype=f.dtype).unsqueeze(1)
+    position = torch.arange(f.shape[1], dtype=f.dtype, device=f.device).unsqueeze(1)
     lowest, candidate = torch.full_like(f, torch.inf), torch.empty_like(f)
     for j in sites:
         torch.add(f[:, j : j + 1], (position - j).square_().mul_(weight), out=candidate)
@@ -244,13 +244,15 @@ def _between(f: Tensor, sites: Tensor, start: int, end: int, weight: float) -> T
     the best j of a-1, and the other way round: j(a-1) ≤ a - 1/2 - (v(a) - v(a-1)) / 2w ≤ j(a).
     """
     if end - start <= _ROWS:
-        return _minimum(f, sites, torch.arange(start, end, dtype=f.dtype), weight)
+        return _minimum(f, sites, torch.arange(start, end, dtype=f.dtype, device=f.device), weight)
     middle = (start + end) // 2
-    v = _minimum(f, sites, torch.tensor([middle - 1, middle], dtype=f.dtype), weight)
+    v = _minimum(f, sites, torch.tensor([middle - 1, middle], dtype=f.dtype, device=f.device), weight)
     bound = middle - 0.5 - (v[:, 1] - v[:, 0]) / (2 * weight)
     low, high, farthest = torch.stack([*bound.aminmax(), v.amax()]).tolist()
     slack = 1 + 4 * torch.finfo(f.dtype).eps * farthest / weight
-    first, last = torch.searchsorted(sites, torch.tensor([low - slack, high + slack], dtype=f.dtype)).tolist()
+    first, last = torch.searchsorted(
+        sites, torch.tensor([low - slack, high + slack], dtype=f.dtype, device=f.device)
+    ).tolist()
     below = _between(f[:, :last], sites[:last], start, middle, weight)
     return torch.cat([below, _between(f[:, first:], sites[first:], middle, end, weight)], 1)
 
