@@ -96,7 +96,9 @@ def draw_points(
         generator: of the draws; None: torch's.
     """
     number, kept = pred.shape[0], int(importance * points)
-    drawn: dict[str, Any] = {"generator": generator, "device": pred.device, "dtype": torch.float32}
+    drawn: dict[str, Any] = {"device": pred.device, "dtype": torch.float32}
+    if generator is not None:  # a compiler takes no generator, not even None, where a size varies
+        drawn["generator"] = generator
     candidates = torch.rand(number, int(points * oversample), 2, **drawn)
     best = []
     # some masks at a time: there may be more candidates than pixels

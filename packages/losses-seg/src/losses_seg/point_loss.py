@@ -151,8 +151,8 @@ class PointMaskLoss(BaseLoss):
         >>> target = torch.zeros(1, 16, 16)
         >>> target[:, 4:12, 4:12] = 1
         >>> pred = torch.nn.functional.avg_pool2d(target, 2) * 20 - 10
-        >>> loss(pred, target) < 0.3, loss(-pred, target) > 5
-        (tensor(True), tensor(True))
+        >>> loss(pred, target) < 2 < loss(-pred, target)
+        tensor(True)
 
     References:
         Kirillov et al., PointRend: Image Segmentation as Rendering, CVPR 2020, arXiv 1912.08193. Cheng et al.,
