@@ -275,6 +275,12 @@ MINED = {
 WEIGHTS = [0.5, 1.0, 2.0, 0.25]
 
 
+LONG_TO_TRACE = {
+    "dynamic": False,
+    "why": "compiled for each size: the distances or skeletons are those of the default case, and take a minute to trace",
+}
+
+
 def _case(loss, oracle, kind, id="", **options):
     if any(isinstance(value, list | torch.Tensor) for value in options.values()):
         kind = {**kind, "edges": {}}  # the edge inputs have another number of classes
@@ -314,6 +320,7 @@ def _one_channel(inputs, sizes):
 
 
 def _boundary(kind, id="", **options):
+    kind = {**kind, **(LONG_TO_TRACE if id else {})}
     return _case("BoundaryLoss", oracles.boundary, {**kind, "peak": 4.0}, id, **options)
 
 
@@ -338,15 +345,14 @@ def sent_skeletons(inputs, sizes):
 
 
 def _cl_dice(kind, id="", **options):
-    kind = {**kind, "saved": None}
+    kind = {**kind, "saved": None, **(LONG_TO_TRACE if id else {})}
     return _case("SoftClDiceLoss", shape_oracles.cl_dice, kind, id, **options)
 
 
 def _skeleton_recall(kind, id="", **options):
     saved = kind["saved"] and kind["saved"] + 1.25  # beside pred, its probabilities, and the skeleton in bytes
-    return _case(
-        "SkeletonRecallLoss", shape_oracles.skeleton_recall, {**kind, "peak": 2.5, "saved": saved}, id, **options
-    )
+    kind = {**kind, "peak": 2.5, "saved": saved, **(LONG_TO_TRACE if id else {})}
+    return _case("SkeletonRecallLoss", shape_oracles.skeleton_recall, kind, id, **options)
 
 
 def _ohem(kind, id="", **options):

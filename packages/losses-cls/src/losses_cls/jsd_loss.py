@@ -143,6 +143,7 @@ class JSDCrossEntropyLoss(BaseLoss):
         log K without a bound. With α = 0, or equal splits, it is `LabelSmoothLoss` of the first split.
     """
 
+    coupled = "batch"
     function = jsd_cross_entropy_loss
     example = examples.Example(
         _draw,

@@ -247,6 +247,7 @@ class TwoWayLoss(BaseLoss):
         samples of all ranks.
     """
 
+    coupled = "batch"
     function = two_way_loss
     internal_options = ("group",)
     example = dataclasses.replace(examples.BINARY, path=examples.MASKS.path)  # a set needs more than one element
@@ -274,7 +275,7 @@ class TwoWayLoss(BaseLoss):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-        scale: float,
+        scale: float | None,
     ) -> Reduction:
         if weight is not None:
             raise InputError("weight: the loss is one number for the batch, with no value per sample; drop it.")

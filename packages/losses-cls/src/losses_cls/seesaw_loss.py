@@ -138,6 +138,7 @@ class SeesawLoss(BaseLoss):
         is not part of this loss. p = q = 0 is `CrossEntropyLoss`.
     """
 
+    coupled = "batch"
     function = seesaw_loss
     internal_options = ("counts",)
     example = examples.LABELS

@@ -8,6 +8,7 @@ from losses_core import _kernels as _kernels
 from losses_core._version import __version__
 from losses_core.base_loss import BaseLoss, CommonOptions, LossOptions
 from losses_core.builder import build_loss, build_multi_loss
+from losses_core.chunked import ChunkedLoss
 from losses_core.combined import CombinedLoss, LossTerms
 from losses_core.config import load_config
 from losses_core.errors import (
@@ -22,6 +23,7 @@ from losses_core.errors import (
     UnknownLossError,
 )
 from losses_core.kernels import explain, use_definitions
+from losses_core.layered import LayeredLoss
 from losses_core.learnable import check_optimizer, trainable_parameters
 from losses_core.registry import LOSSES, LossInfo, Registry
 from losses_core.utils import (
@@ -42,11 +44,13 @@ __all__ = [
     "LOSSES",
     "AmbiguousLossError",
     "BaseLoss",
+    "ChunkedLoss",
     "CombinedLoss",
     "CommonOptions",
     "ConfigError",
     "DuplicateLossError",
     "InputError",
+    "LayeredLoss",
     "LossInfo",
     "LossLoadError",
     "LossNotInstalledError",

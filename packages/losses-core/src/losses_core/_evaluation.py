@@ -69,13 +69,16 @@ class Evaluation(NamedLoss, PerClassVectors):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
         *,
-        _scale: float = 1.0,
+        _scale: float | None = 1.0,
         **kwargs: Any,
     ) -> Reduction:
-        """Everything of a call but what needs other ranks; times ``_scale``."""
+        """Everything of a call but what needs other ranks; times ``_scale``.
+
+        None in its place: numerator and denominator of a part of a batch, to be added to those of others.
+        """
         keywords = self._keywords(kwargs)
         reduction = self.reduction if reduction_override is None else reduction_override
-        if avg_factor is None:
+        if avg_factor is None and _scale is not None:
             avg_factor = self.avg_factor
         try:
             if reduction not in self.reductions:
@@ -93,7 +96,7 @@ class Evaluation(NamedLoss, PerClassVectors):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-        scale: float,
+        scale: float | None,
     ) -> Reduction:
         """The same with everything given."""
         several = self.pred_may_be_list or self._definition is None
@@ -110,8 +113,9 @@ class Evaluation(NamedLoss, PerClassVectors):
             checks.tensor("weight", weight)
             dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
             weight = self._map_weight(weight.to(dtype), pred, target)
-        group = Group(self.process_group) if self.sync_dist and self._synchronises() else None
-        return reduce_call(call, weight, reduction, avg_factor, scale, group, self._mask)
+        apart = scale is None or (self.sync_dist and self._synchronises())
+        group = Group(self.process_group) if apart else None
+        return reduce_call(call, weight, reduction, avg_factor, 1.0 if scale is None else scale, group, self._mask)
 
     def _by_forward(self) -> Definition:
         """``_forward`` in the place of a definition."""

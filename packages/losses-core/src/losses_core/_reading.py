@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Parameter
-from typing import Any, NamedTuple
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, TypeAlias
 
 from losses_core._annotations import misfit, read_numbers
 from losses_core._foreign import parameter_hint
 from losses_core._routing import check_inputs
 from losses_core._signature import constructor_parameters
 from losses_core._suggest import closest, shown, text_of
+from losses_core._wrappers import WRAPPERS, Wrapper, wrapper_class
 from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, Member, check_label
 from losses_core.errors import ConfigError, RegistryError, config_error
@@ -45,10 +46,22 @@ class Group(NamedTuple):
     """Losses to combine; without labels, each is labelled by its own."""
 
     path: str
-    members: list[Leaf | Group | None]
+    members: list[Node | None]
     labels: list[str] | None = None
     weighting: Any = None
     loss_weight: Any = 1.0
+
+
+class Wrapped(NamedTuple):
+    """A module around the loss that another node describes."""
+
+    path: str
+    make: type[Wrapper]
+    parameters: dict[str, Any]
+    inner: Leaf | Group
+
+
+Node: TypeAlias = "Leaf | Group | Wrapped"
 
 
 class Reader:
@@ -85,16 +98,18 @@ class Reader:
             return None
         return tuple(items) if isinstance(config, tuple) else items
 
-    def read(self, config: Any, path: str, hint: str = "") -> Leaf | Group | None:
+    def read(self, config: Any, path: str, hint: str = "") -> Node | None:
         """What to build for a config; None where there is nothing to go on with."""
         match config:
-            case BaseLoss() | CombinedLoss():
+            case BaseLoss() | CombinedLoss() | Wrapper():
                 self._count(path)
                 return Leaf(path, config, {}, {})
             case str():
                 return self._leaf(config, {}, path, path)
             case {"type": CombinedLoss.__name__, **parameters}:
                 return self._weighted(parameters, path)
+            case {"type": str(name), **parameters} if name in WRAPPERS:
+                return self._wrapped(wrapper_class(name), parameters, path)
             case {"type": name, **parameters}:
                 return self._leaf(name, parameters, path, f"{path}.type")
             case dict() if config:
@@ -132,9 +147,23 @@ class Reader:
         node = self.read(given["losses"], f"{path}.losses")
         if node is None:
             return None
-        if isinstance(node, Leaf) or node.weighting is not None or node.loss_weight != 1.0:
+        if not isinstance(node, Group) or node.weighting is not None or node.loss_weight != 1.0:
             node = Group(path, [node])
         return node._replace(path=path, weighting=given.get("weighting"), loss_weight=loss_weight)
+
+    def _wrapped(self, cls: type[Wrapper], given: dict[Any, Any], path: str) -> Wrapped | None:
+        """A loss that is computed in chunks, or for several layers."""
+        known = signature(cls, eval_str=True).parameters
+        if "loss" not in given:
+            self.fault(f"{cls.__name__} needs the parameter 'loss', which is not given.", path)
+        inner = self.read(given.pop("loss"), f"{path}.loss") if "loss" in given else None
+        parameters = {key: self._value(cls, key, value, known, _at(path, key)) for key, value in given.items()}
+        if isinstance(inner, Wrapped):
+            self.fault(f"{cls.__name__} cannot hold {inner.make.__name__}.", f"{path}.loss")
+        if inner is None or isinstance(inner, Wrapped):
+            return None
+        sound = {key: value for key, value in parameters.items() if value is not _FAULTY}
+        return Wrapped(path, cls, sound, inner)
 
     def _count(self, path: str) -> None:
         self._losses += 1

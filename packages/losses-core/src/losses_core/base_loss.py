@@ -82,6 +82,10 @@ class BaseLoss(Evaluation):
     example: ClassVar[Example | None] = None
     """The kind of inputs to try this class with, of `losses_core.examples`: for `losses probe` and `losses plot`."""
 
+    coupled: str | None = None
+    """What the value of a row depends on beside that row: ``'batch'`` or ``'image'``, its own sample; None: nothing, so
+    that the loss is a sum over rows divided by a normalizer, and may be computed part by part."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__:

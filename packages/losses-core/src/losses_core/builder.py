@@ -6,19 +6,23 @@ the losses are built, from the innermost out. Both gather all faults instead of 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from losses_core._reading import Group, Leaf, Reader, TooManyFaults
+from losses_core._reading import Group, Leaf, Node, Reader, TooManyFaults, Wrapped
 from losses_core._suggest import text_of
+from losses_core._wrappers import Wrapper
+from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, Member, check_label, check_member, labelled
 from losses_core.config import Config
 from losses_core.errors import ConfigError
 from losses_core.weighting import build_weighting
 
+AnyLoss: TypeAlias = BaseLoss | CombinedLoss | Wrapper
+
 __all__ = ["build_loss", "build_multi_loss", "find_faults"]
 
 
-def build_loss(config: Config) -> Member:
+def build_loss(config: Config) -> AnyLoss:
     """Build what a config describes.
 
     Args:
@@ -28,7 +32,8 @@ def build_loss(config: Config) -> Member:
             or a loss. Any `Mapping` and `Sequence` is accepted and none is modified.
 
     Returns:
-        The loss: a `CombinedLoss` for a list, for a mapping of labels, and for a loss with `inputs`.
+        The loss: a `CombinedLoss` for a list, for a mapping of labels, and for a loss with `inputs`; a `ChunkedLoss` or
+        `LayeredLoss` where the type is one of these.
 
     Raises:
         ConfigError: The config has faults. The error is the first one, with its `.path`; the others are its notes.
@@ -77,13 +82,15 @@ def find_faults(config: Any, path: str = "loss") -> list[ConfigError]:
     return _built(config, path)[1]
 
 
-def _built(config: Any, path: str, combine: bool = False) -> tuple[Member | None, list[ConfigError]]:
+def _built(config: Any, path: str, combine: bool = False) -> tuple[AnyLoss | None, list[ConfigError]]:
     """The loss and no fault, or None and the faults."""
     builder, loss = _Builder(), None
     try:
         config = builder.copy(config, path, 0)
         node = None if builder.faults else builder.read(config, path)
-        if isinstance(node, Leaf) and (node.inputs or (combine and not isinstance(node.make, CombinedLoss))):
+        if combine and not (isinstance(node, Group) or (isinstance(node, Leaf) and isinstance(node.make, CombinedLoss))):
+            node = None if node is None else Group(path, [node])
+        if isinstance(node, Leaf) and node.inputs:
             node = Group(path, [node])
         loss = None if node is None else builder.build(node)
     except TooManyFaults:
@@ -91,7 +98,7 @@ def _built(config: Any, path: str, combine: bool = False) -> tuple[Member | None
     return (None if builder.faults else loss), builder.faults
 
 
-def _checked(loss: Member | None, faults: list[ConfigError]) -> Member:
+def _checked(loss: AnyLoss | None, faults: list[ConfigError]) -> AnyLoss:
     if loss is not None:
         return loss
     first, *others = faults
@@ -103,8 +110,13 @@ def _checked(loss: Member | None, faults: list[ConfigError]) -> Member:
 class _Builder(Reader):
     """The second pass, over what was read."""
 
-    def build(self, node: Leaf | Group) -> Member | None:
+    def build(self, node: Node) -> Any:
         """The loss of a node; None where it or a part of it has a fault; the other parts may have more."""
+        if isinstance(node, Wrapped):
+            inner = self.build(node.inner)
+            if inner is None:
+                return None
+            node = Leaf(node.path, node.make, {"loss": inner, **node.parameters}, {})
         if isinstance(node, Group):
             return self._combine(node)
         if not isinstance(node.make, type):

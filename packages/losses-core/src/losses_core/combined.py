@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -182,10 +182,7 @@ class CombinedLoss(LabelledLosses):
         call = {"pred": pred, "target": target}
         optional = {"weight": weight, "avg_factor": avg_factor, "reduction_override": reduction_override}
         call |= {name: value for name, value in optional.items() if value is not None}
-        for name in kwargs:
-            if name not in self._keywords:
-                hint = did_you_mean(name, self._keywords)
-                raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
+        self.check_keywords(kwargs)
         found = self._evaluate_all(call | kwargs, pred, "")
         if self._indices_differ and not torch.compiler.is_compiling() and warn_of_different_indices(found):
             self._indices_differ = False
@@ -201,6 +198,13 @@ class CombinedLoss(LabelledLosses):
             return LossTerms(raw, {label: weight * self._weight(raw[label]) for label, weight in weights.items()})
         terms: LossTerms = self.weighting(raw, weights)
         return terms.times(self._weight(terms.total))
+
+    def check_keywords(self, names: Iterable[str]) -> None:
+        """Refuse a keyword that no member declares."""
+        for name in names:
+            if name not in self._keywords:
+                hint = did_you_mean(name, self._keywords)
+                raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
 
     def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[Evaluated]:
         labels = self.keys()

@@ -19,6 +19,7 @@ from torch import nn
 from losses_core._annotations import NUMBER, arms_of, item_of, literal_values
 from losses_core._docstring import parameter_texts, summary
 from losses_core._signature import constructor_parameters
+from losses_core._wrappers import WRAPPERS, wrapper_class
 from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, check_label
 from losses_core.errors import ConfigError, LossLoadError
@@ -59,7 +60,7 @@ def config_schema(key: str | None = None) -> Schema:
         schema = {"type": "object", "properties": {part: schema}, "required": [part]}
     losses = {_title(cls, listed): _loss(cls) for cls, listed in names.items()}
     combination = CombinedLoss.__name__
-    types = {combination: [combination], **{_title(cls, listed): listed for cls, listed in names.items()}}
+    types = {**{name: [name] for name in (combination, *WRAPPERS)}, **{_title(cls, listed): listed for cls, listed in names.items()}}
     choices = [
         {"if": {"properties": {"type": {"enum": listed}}, "required": ["type"]}, "then": _ref(title)}
         for title, listed in types.items()
@@ -73,8 +74,9 @@ def config_schema(key: str | None = None) -> Schema:
                 "description": "The name of a loss.",
                 "enum": every,
             },
-            "loss": {"properties": {"type": {"anyOf": [_ref("name"), {"enum": [combination]}]}}, "allOf": choices},
+            "loss": {"properties": {"type": {"anyOf": [_ref("name"), {"enum": [combination, *WRAPPERS]}]}}, "allOf": choices},
             combination: _combination(),
+            **{name: _wrapper(name) for name in WRAPPERS},
             **losses,
         },
     }
@@ -116,6 +118,17 @@ def _combination() -> Schema:
         "required": ["type", "losses"],
         "additionalProperties": False,
     }
+
+
+def _wrapper(name: str) -> Schema:
+    """A loss in chunks or over layers: the constructor's parameters, of which one is a config."""
+    cls = wrapper_class(name)
+    part, texts = _part(name, cls), parameter_texts(cls)
+    part["properties"] |= {"type": {}, "loss": _ref("config")}
+    for key, schema in part["properties"].items():
+        if key in texts and "$ref" not in schema:  # beside a $ref draft 7 reads nothing
+            part["properties"][key] = {"description": texts[key], **schema}
+    return {"description": summary(cls), **part}
 
 
 def _part(name: str, cls: type) -> Schema:

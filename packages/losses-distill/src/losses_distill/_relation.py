@@ -35,6 +35,7 @@ def anchor_number(pred: Tensor, anchors: Tensor | None) -> int:
 class RelationLoss(BaseLoss):
     """Gather the rows of all ranks, and let a weight apply to anchors alone."""
 
+    coupled = "batch"
     example = examples.EMBEDDINGS
     internal_options = ("anchors",)
 

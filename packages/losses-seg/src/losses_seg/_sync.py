@@ -35,6 +35,11 @@ class BatchReducedLoss(BaseLoss):
     per_image: bool
     internal_options = ("group",)
 
+    @property
+    def coupled(self) -> str:  # type: ignore[override]  # follows per_image
+        """The pixels of an image, or those of the whole batch."""
+        return "image" if self.per_image else "batch"
+
     def _sync_group(self) -> SyncGroup | None:
         """The ranks to sum or gather over; None where there is one, or where images are independent."""
         return SyncGroup(self.process_group) if self._synchronises() and not self.per_image else None
@@ -55,7 +60,7 @@ class BatchReducedLoss(BaseLoss):
         **kwargs: Any,
     ) -> Reduction:
         group = self._sync_group()
-        if avg_factor is None:
+        if group is not None and avg_factor is None:
             avg_factor = self.avg_factor
         if group is not None and avg_factor is not None and isinstance(pred, Tensor):
             # the numerator is that of all ranks already, so the base will not sum the denominator either

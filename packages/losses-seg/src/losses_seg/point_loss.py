@@ -165,6 +165,7 @@ class PointMaskLoss(BaseLoss):
         ``grid_sample`` does with ``align_corners=False``. Unlike those, a double backward works.
     """
 
+    coupled = "image"
     example = examples.MASKS
     function = point_mask_loss
 

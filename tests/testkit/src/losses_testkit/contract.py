@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 
 from losses_core import LOSSES
 from losses_testkit.case import Case
+from losses_testkit.chunks import ChunkContract
 from losses_testkit.distribution import DistributedContract
 from losses_testkit.engine import EngineContract
 from losses_testkit.modules import ModuleContract
 from losses_testkit.numerics import NumericsContract
 
 
-class LossContract(NumericsContract, EngineContract, ModuleContract, DistributedContract):
+class LossContract(NumericsContract, EngineContract, ModuleContract, ChunkContract, DistributedContract):
     """Every test of the contract, run for every case of ``cases``."""
 
     cases: ClassVar[Sequence[Case]] = ()

@@ -165,6 +165,7 @@ class DecoupledDistillationFocalLoss(BaseLoss):
         exactly 0. fp16 logits are computed in float32. The sides of a batch are coupled by their number.
     """
 
+    coupled = "batch"
     function = decoupled_distillation_focal_loss
     example = examples.Example(
         _draw_pair,

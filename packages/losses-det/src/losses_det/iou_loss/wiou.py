@@ -139,6 +139,11 @@ class WIoULoss(BaseLoss):
         self.mean: Tensor
         self.register_buffer("mean", torch.ones(()))
 
+    @property
+    def coupled(self) -> str | None:  # type: ignore[override]  # follows version
+        """The batch, through the running mean."""
+        return None if self.version == 1 else "batch"
+
     def _evaluate_function(
         self,
         pred: Any,
@@ -147,7 +152,7 @@ class WIoULoss(BaseLoss):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-        scale: float,
+        scale: float | None,
     ) -> Reduction:
         if "mean" not in keywords:  # a call inside autocast comes here twice
             keywords = keywords | {"mean": self._running_mean(pred, target, weight)}

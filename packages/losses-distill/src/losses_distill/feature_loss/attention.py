@@ -169,6 +169,7 @@ class AttentionLoss(BaseLoss):
         The gradient is finite for every p > 0: 0 where an activation is 0.
     """
 
+    coupled = "image"
     function = attention_loss
     pred_may_be_list = True
     example = examples.FEATURES

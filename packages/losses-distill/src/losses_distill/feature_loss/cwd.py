@@ -86,6 +86,7 @@ class CWDLoss(AdaptedFeatureLoss):
         ``losses_core.check_optimizer(optimizer, loss)`` verify this.
     """
 
+    coupled = "image"
     function = cwd_loss
     per_call = ("temperature",)
 

@@ -105,6 +105,7 @@ class MGDLoss(BaseLoss):
         authors' code 0.15.
     """
 
+    coupled = "image"
     function = mgd_loss
     example = examples.FEATURES
 

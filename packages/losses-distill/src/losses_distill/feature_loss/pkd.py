@@ -158,6 +158,7 @@ class PKDLoss(AdaptedFeatureLoss):
         ``losses_core.check_optimizer(optimizer, loss)`` verify this.
     """
 
+    coupled = "batch"
     function = pkd_loss
     internal_options = ("counted", "group")
 

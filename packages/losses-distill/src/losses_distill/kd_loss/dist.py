@@ -143,6 +143,7 @@ class DISTLoss(BaseLoss):
         CIFAR-100.
     """
 
+    coupled = "batch"
     function = dist_loss
     internal_options = ("group",)
     example = examples.CORRELATED

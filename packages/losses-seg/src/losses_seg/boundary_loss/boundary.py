@@ -171,6 +171,7 @@ class BoundaryLoss(BaseLoss):
         image a loss of 1. Of equal maxima in a window the first gets the gradient, as in torch's ``max_pool``.
     """
 
+    coupled = "image"
     example = examples.PIXELS.probabilities_if("activation", "none")
     function = boundary_loss
 

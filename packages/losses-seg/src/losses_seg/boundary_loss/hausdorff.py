@@ -207,6 +207,7 @@ class HDLoss(BaseLoss):
         implementations that call scipy where no mask is full.
     """
 
+    coupled = "image"
     example = examples.PIXELS.probabilities_if("activation", "none")
     function = hausdorff_loss
 

@@ -182,6 +182,7 @@ class SurfaceLoss(BaseLoss):
         undefined).
     """
 
+    coupled = "image"
     example = examples.PIXELS.probabilities_if("activation", "none")
     function = surface_loss
 

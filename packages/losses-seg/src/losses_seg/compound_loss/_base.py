@@ -33,6 +33,7 @@ class CompoundLoss(BatchReducedLoss):
     """A Dice loss and a loss of pixels, from one activation and one mask."""
 
     reductions = ("mean", "sum")
+    coupled = "batch"  # type: ignore[assignment]  # two normalizers
     terms: ClassVar[str]
     """The two losses, for errors."""
 
@@ -104,7 +105,7 @@ class CompoundLoss(BatchReducedLoss):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-        scale: float,
+        scale: float | None,
     ) -> Reduction:
         # the function divides each term by its normalizer, so what is left to do is to add up
         keywords = {**keywords, "reduction": keywords.get("reduction", reduction)}

@@ -25,6 +25,7 @@ class _Weighted(NamedTuple):
 class _HardPixelLoss(BaseLoss):
     """Parameters of mining; pixels of weight zero are not mined."""
 
+    coupled = "batch"
     internal_options = ("ignored", "group")
 
     def __init__(
