@@ -1,0 +1,74 @@
+"""Count the classes of a data set, and print the class weights that follow.
+
+SOURCE is a .npy file, a .csv file, a COCO .json file, a PNG mask, or a folder of masks with its subfolders. It is read
+in parts, so it may be larger than memory.
+
+  losses weights labels.npy --method effective_num
+  losses weights train.csv --column species --out stats.json
+  losses weights masks/ --num-classes 19 --ignore-index 255 --out stats.json
+
+A config takes its class weights from the counts that --out writes:
+
+  loss: {type: CrossEntropyLoss, class_weight: {from: stats.json, method: effective_num}}
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from losses_core._cli._output import Output, progress, write
+from losses_core._suggest import printable
+from losses_core.errors import LossesError
+from losses_core.utils.loss_utils import WEIGHT_METHODS
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a .npy, .csv, .json (COCO) or .png file, or a folder of .png files")
+    parser.add_argument("--num-classes", type=int, metavar="C", help="default: the largest label + 1")
+    parser.add_argument("--ignore-index", type=int, metavar="LABEL", help="label that is not counted")
+    parser.add_argument("--column", metavar="NAME", help="of a .csv file (default: label)")
+    parser.add_argument(
+        "--method", choices=WEIGHT_METHODS, default=WEIGHT_METHODS[0], help=f"(default: {WEIGHT_METHODS[0]})"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the counts there, for the class_weight of a config")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def run(arguments: argparse.Namespace, out: Output) -> int:
+    from losses_core.class_statistics import count_classes
+
+    if arguments.out is not None and not Path(arguments.out).parent.is_dir():  # said before hours of counting
+        raise LossesError(f"{arguments.out}: cannot be written: no folder {Path(arguments.out).parent}.")
+    statistics = count_classes(
+        arguments.source,
+        num_classes=arguments.num_classes,
+        ignore_index=arguments.ignore_index,
+        column=arguments.column,
+        progress=progress,
+    )
+    if arguments.num_classes is None and len(statistics.counts) == 256 and not statistics.counts[254]:
+        sys.stderr.write("warning: 255 is counted as a class. If it marks what is ignored, give --ignore-index 255.\n")
+    if arguments.out is not None:
+        with write(arguments.out) as stream:
+            stream.write(statistics.to_json())
+    weights, total = statistics.weights(arguments.method).tolist(), sum(statistics.counts)
+    names = [printable(name, 80) for name in statistics.names or ["-"] * statistics.num_classes]
+    rows = list(zip(names, statistics.counts, statistics.images, weights, strict=True))
+    if arguments.json:
+        keys = ("name", "count", "images", "weight")
+        listed = [{"class": index, **dict(zip(keys, row, strict=True))} for index, row in enumerate(rows)]
+        for entry in listed:
+            entry["share"] = entry["count"] / total
+            entry["name"] = None if statistics.names is None else entry["name"]
+        out.json({"source": printable(statistics.source, 400), "method": arguments.method, "classes": listed})
+        return 0
+    cells = [
+        (str(index), name, str(count), f"{count / total:.2%}", f"{weight:.4g}")
+        for index, (name, count, _, weight) in enumerate(rows)
+    ]
+    out.table(("class", "name", "count", "share", "weight"), cells)
+    if arguments.out is not None:
+        out.line(f"{arguments.out}: written")
+    return 0
