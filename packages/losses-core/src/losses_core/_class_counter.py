@@ -30,7 +30,8 @@ class ClassCounter:
         self.path = path
         self.num_classes: int | None = None
         self.ignore_index = ignore_index
-        self.counts = self.images = torch.zeros(0, dtype=torch.int64)
+        self.counts = torch.zeros(0, dtype=torch.int64)
+        self.images = self.counts.clone()
         if num_classes is not None:
             self.set_classes(num_classes)
         self._any = False

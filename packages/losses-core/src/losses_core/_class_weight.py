@@ -79,9 +79,7 @@ def read_class_weight(
         faulty = True
         fault(name, text, "")
     if "from" not in given:
-        text = (
-            "expected numbers, one per class, or a mapping with 'from', what `losses weights --out` wrote; no 'from'."
-        )
+        text = "expected a list of numbers, or a mapping with 'from', which names what `losses weights --out` wrote."
         fault(None, text, "")
         return None
     statistics = _statistics(given["from"], known, fault)
@@ -107,7 +105,7 @@ def _statistics(
 
 def anchor(content: Any, folder: Path) -> None:
     """Make the paths of statistics in a parsed file, which are relative to its folder, absolute; in place."""
-    todo, seen = [content], set[int]()
+    todo, seen, anchored = [content], set[int](), set[int]()
     while todo:
         item = todo.pop()
         if id(item) in seen:  # an alias of YAML
@@ -115,8 +113,8 @@ def anchor(content: Any, folder: Path) -> None:
         seen.add(id(item))
         if isinstance(item, dict):
             weights = item.get(CLASS_WEIGHT)
-            if isinstance(weights, dict) and id(weights) not in seen and isinstance(weights.get("from"), str):
-                seen.add(id(weights))
+            if isinstance(weights, dict) and id(weights) not in anchored and isinstance(weights.get("from"), str):
+                anchored.add(id(weights))
                 weights["from"] = str(folder / weights["from"])
             todo += item.values()
         elif isinstance(item, list | tuple):

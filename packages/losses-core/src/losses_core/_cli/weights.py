@@ -15,7 +15,9 @@ A config takes its class weights from the counts that --out writes:
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from losses_core._cli._output import Output, progress, write
@@ -54,19 +56,19 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         with write(arguments.out) as stream:
             stream.write(statistics.to_json())
     weights, total = statistics.weights(arguments.method).tolist(), sum(statistics.counts)
-    names = [printable(name, 80) for name in statistics.names or ["-"] * statistics.num_classes]
-    rows = list(zip(names, statistics.counts, statistics.images, weights, strict=True))
+    names: Sequence[str | None] = statistics.names or [None] * statistics.num_classes
+    shares = [count / total for count in statistics.counts]
+    columns = (range(statistics.num_classes), names, statistics.counts, statistics.images, shares, weights)
+    rows = list(zip(*columns, strict=True))
     if arguments.json:
-        keys = ("name", "count", "images", "weight")
-        listed = [{"class": index, **dict(zip(keys, row, strict=True))} for index, row in enumerate(rows)]
-        for entry in listed:
-            entry["share"] = entry["count"] / total
-            entry["name"] = None if statistics.names is None else entry["name"]
-        out.json({"source": printable(statistics.source, 400), "method": arguments.method, "classes": listed})
+        keys = ("class", "name", "count", "images", "share", "weight")
+        listed = [dict(zip(keys, row, strict=True)) for row in rows]
+        text = json.dumps({"source": statistics.source, "method": arguments.method, "classes": listed}, indent=2)
+        out.line(text)  # ASCII, as a name may hold what cannot be printed
         return 0
     cells = [
-        (str(index), name, str(count), f"{count / total:.2%}", f"{weight:.4g}")
-        for index, (name, count, _, weight) in enumerate(rows)
+        (str(index), "-" if name is None else printable(name, 80), str(count), f"{share:.2%}", f"{weight:.4g}")
+        for index, name, count, _, share, weight in rows
     ]
     out.table(("class", "name", "count", "share", "weight"), cells)
     if arguments.out is not None:
