@@ -104,8 +104,13 @@ def _statistics(
 
 
 def anchor(content: Any, folder: Path) -> None:
-    """Make the paths of statistics in a parsed file, which are relative to its folder, absolute; in place."""
-    todo, seen, anchored = [content], set[int](), set[int]()
+    """Make the paths of statistics in a parsed file, which are relative to its folder, absolute; in place.
+
+    Args:
+        content: What was parsed.
+        folder: Absolute, so that a path that two aliases of YAML name is changed once.
+    """
+    todo, seen = [content], set[int]()
     while todo:
         item = todo.pop()
         if id(item) in seen:  # an alias of YAML
@@ -113,8 +118,7 @@ def anchor(content: Any, folder: Path) -> None:
         seen.add(id(item))
         if isinstance(item, dict):
             weights = item.get(CLASS_WEIGHT)
-            if isinstance(weights, dict) and id(weights) not in anchored and isinstance(weights.get("from"), str):
-                anchored.add(id(weights))
+            if isinstance(weights, dict) and isinstance(weights.get("from"), str):
                 weights["from"] = str(folder / weights["from"])
             todo += item.values()
         elif isinstance(item, list | tuple):
