@@ -100,6 +100,7 @@ def test_a_label_that_looks_ignored_is_pointed_out(tmp_path: Path, capsys: pytes
         (["a.csv", "--column", "lable"], "a.csv: no column 'lable'. Did you mean 'label'?"),
         (["a.csv", "--num-classes", "0"], "num_classes: expected an integer from 1 to "),
         (["a.csv", "--out", "nowhere/stats.json"], "nowhere/stats.json: cannot be written: no folder nowhere."),
+        (["a.csv", "--out", "empty/../a.csv"], "empty/../a.csv: cannot be written: it is the source."),
         (["a.csv", "--out", "empty"], "empty: cannot be written: Is a directory"),
     ],
 )

@@ -110,12 +110,12 @@ def anchor(content: Any, folder: Path) -> None:
         content: What was parsed.
         folder: Absolute, so that a path that two aliases of YAML name is changed once.
     """
-    todo, seen = [content], set[int]()
+    todo, visited = [content], set[int]()
     while todo:
         item = todo.pop()
-        if id(item) in seen:  # an alias of YAML
+        if id(item) in visited:  # an alias of YAML
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         if isinstance(item, dict):
             weights = item.get(CLASS_WEIGHT)
             if isinstance(weights, dict) and isinstance(weights.get("from"), str):

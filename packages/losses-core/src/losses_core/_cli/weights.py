@@ -41,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, out: Output) -> int:
     from losses_core.class_statistics import count_classes
 
-    if arguments.out is not None and not Path(arguments.out).parent.is_dir():  # said before hours of counting
-        raise LossesError(f"{arguments.out}: cannot be written: no folder {Path(arguments.out).parent}.")
+    if arguments.out is not None:
+        _check_out(Path(arguments.out), Path(arguments.source))
     statistics = count_classes(
         arguments.source,
         num_classes=arguments.num_classes,
@@ -74,3 +74,11 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.out is not None:
         out.line(f"{arguments.out}: written")
     return 0
+
+
+def _check_out(out: Path, source: Path) -> None:
+    """Say before hours of counting what would be wrong after them."""
+    if not out.parent.is_dir():
+        raise LossesError(f"{out}: cannot be written: no folder {out.parent}.")
+    if out.is_file() and source.is_file() and out.samefile(source):
+        raise LossesError(f"{out}: cannot be written: it is the source.")
