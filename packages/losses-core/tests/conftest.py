@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from losses_core import LOSSES, ConfigError, Registry, build_loss
+from losses_core._class_counter import ClassCounter
 from losses_core.builder import find_faults
 from losses_testkit.fake_distributions import FakeSite, fake_site, loss_source
 
@@ -52,6 +53,21 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LOSSES, "_registered", {})
     for cls in SMALL_LOSSES:
         LOSSES.register(cls)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Blocks of at most 64 labels; the sizes of those that were counted."""
+    sizes: list[int] = []
+    add = ClassCounter.add
+
+    def recorded(self: ClassCounter, labels: Any, *others: Any) -> None:
+        sizes.append(labels.numel())
+        add(self, labels, *others)
+
+    monkeypatch.setattr("losses_core._class_counter.BLOCK", 64)
+    monkeypatch.setattr(ClassCounter, "add", recorded)
+    return sizes
 
 
 def only_fault(config: Any) -> str:

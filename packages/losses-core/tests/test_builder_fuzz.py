@@ -37,7 +37,7 @@ KEYS = [
     "mode",
 ]
 KEYS += ["pred", "target", "a", "train", "a.b", "loss_name", "kind", "class_weight", "sync_dist"]
-KEYS += ["losses", "weighting", "schedules", "name"]
+KEYS += ["losses", "weighting", "schedules", "name", "from", "method", "beta", "normalize"]
 
 scalars = (
     st.none()

@@ -98,6 +98,41 @@ class TestClassWeight:
         for method in ("inverse", "sqrt_inverse", "effective_num", "median_freq"):
             weight = get_class_weight([255, 255], method, num_classes=2, ignore_index=255)
             assert weight.tolist() == [0, 0]
+            weight = get_class_weight([255], method, num_classes=2, ignore_index=255, normalize="mean")
+            assert weight.tolist() == [0, 0]
+
+    @given(
+        st.lists(st.integers(0, 4), min_size=1, max_size=50),
+        st.sampled_from(["inverse", "sqrt_inverse", "effective_num", "median_freq"]),
+        st.sampled_from([None, "mean"]),
+        st.sampled_from([0.0, 0.9, 0.9999]),
+    )
+    def test_counts_in_place_of_labels(self, labels, method, normalize, beta):
+        options = {"method": method, "normalize": normalize, "beta": beta}
+        expected = get_class_weight(labels, num_classes=5, **options)
+        counts = torch.bincount(torch.tensor(labels), minlength=5)
+        for given_counts in (counts, counts.tolist(), counts.numpy(), counts.double(), tuple(counts.tolist())):
+            assert torch.equal(get_class_weight(counts=given_counts, **options), expected)
+
+    @pytest.mark.parametrize(
+        ("counts", "text"),
+        [
+            ([], r"counts: expected finite numbers >= 0, one per class; got \[\]"),
+            (3, "counts: expected .*; got 3"),
+            (torch.tensor(3), "counts: expected .*; got tensor"),
+            ("12", "counts: expected .*; got '12'"),
+            ([1, "2"], r"got '2' at \[1\]"),
+            ([1, -2], r"got -2 at \[1\]"),
+            ([float("nan")], r"got nan at \[0\]"),
+            ([1, float("inf")], r"got inf at \[1\]"),
+            ([10**400], r"an integer of 1329 bits\) at \[0\]"),
+            ([[1, 2]], r"got \[1, 2\] at \[0\]"),
+            ([True], r"got True at \[0\]"),
+        ],
+    )
+    def test_bad_counts(self, counts, text):
+        with pytest.raises(InputError, match=text):
+            get_class_weight(counts=counts)
 
     @pytest.mark.parametrize(
         ("options", "text"),
@@ -105,7 +140,13 @@ class TestClassWeight:
             ({"labels": [0.5]}, "class indices"),
             ({"labels": [0, 5], "num_classes": 3}, r"labels in \[0, 3\).*from 0 to 5"),
             ({"labels": [-1, 0]}, "got labels from -1"),
-            ({"labels": [0], "method": "invers"}, "method: expected one of"),
+            ({"labels": [0], "method": "invers"}, "method: expected one of .*; got 'invers'. Did you mean 'inverse'"),
+            ({"labels": [0], "beta": "0.9"}, "beta: expected a number >= 0 and < 1; got '0.9'"),
+            ({}, "expected either labels or counts; got neither"),
+            ({"labels": [0], "counts": [1]}, "expected either labels or counts; got both"),
+            ({"counts": [1], "num_classes": 1}, "num_classes, ignore_index and per_image are for labels"),
+            ({"counts": [1], "ignore_index": 0}, "num_classes, ignore_index and per_image are for labels"),
+            ({"counts": [1], "method": "median_freq", "per_image": True}, "per_image are for labels"),
             ({"labels": [0], "beta": 1.0}, "beta"),
             ({"labels": [0], "normalize": "sum"}, "normalize"),
             ({"labels": [0], "per_image": True}, "per_image"),

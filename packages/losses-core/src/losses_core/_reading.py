@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from losses_core._annotations import misfit, read_numbers
+from losses_core._class_weight import names_statistics, read_class_weight
 from losses_core._foreign import parameter_hint
 from losses_core._routing import check_inputs
 from losses_core._signature import constructor_parameters
@@ -16,6 +17,9 @@ from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, Member, check_label
 from losses_core.errors import ConfigError, RegistryError, config_error
 from losses_core.registry import LOSSES
+
+if TYPE_CHECKING:
+    from losses_core.class_statistics import ClassStatistics
 
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
@@ -70,6 +74,7 @@ class Reader:
     def __init__(self) -> None:
         self.faults: list[ConfigError] = []
         self._nodes = self._losses = 0
+        self._statistics: dict[str, ClassStatistics] = {}
 
     def fault(self, text: str, path: str, hint: str = "", cause: Exception | None = None) -> None:
         self.faults.append(config_error(text, path, hint, cause))
@@ -204,7 +209,16 @@ class Reader:
             hint = parameter_hint(cls.__name__, key, known).strip() or f"It has: {', '.join(known)}."
             self.fault(f"{cls.__name__} has no parameter {shown(key)}.", path, hint)
             return _FAULTY
+        if names_statistics(key, value, known[key].annotation):
+            return self._class_weight(value, path)
         return self._number(value, known[key].annotation, path)
+
+    def _class_weight(self, given: dict[Any, Any], path: str) -> Any:
+        def fault(key: Any, text: str, hint: str) -> None:
+            self.fault(text, path if key is None else _at(path, key), hint)
+
+        weights = read_class_weight(given, self._statistics, fault)
+        return _FAULTY if weights is None else weights
 
     def _number(self, value: Any, annotation: Any, path: str) -> Any:
         value = read_numbers(value, annotation)

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from losses_core._class_weight import anchor
 from losses_core._suggest import did_you_mean, printable, shown, text_of
 from losses_core.errors import ConfigError
 
@@ -33,7 +34,8 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
         key: Where in the file the config is; dots lead into nested mappings, as `train.loss`. None: the whole file.
 
     Returns:
-        What stands under the key, for `build_loss`.
+        What stands under the key, for `build_loss`. The `from` of a `class_weight`, which is relative to the file, is
+        an absolute path in it.
 
     Raises:
         ConfigError: The file cannot be read, is too large, malformed or nested too deeply, repeats a key or lacks the
@@ -60,7 +62,9 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
     # A parser given arbitrary text fails in many ways (PyYAML with KeyError, AttributeError, …): one error for all.
     except Exception as error:
         raise ConfigError(f"{file}: cannot be read: {text_of(error)}") from error
-    return content if key is None else _at(content, key, file)
+    content = content if key is None else _at(content, key, file)
+    anchor(content, file.parent.absolute())
+    return content
 
 
 def _text(file: Path) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from losses_core._annotations import NUMBER, arms_of, item_of, literal_values
+from losses_core._class_weight import CLASS_WEIGHT, SCHEMA, names_statistics
 from losses_core._docstring import parameter_texts, summary
 from losses_core._signature import constructor_parameters
 from losses_core._wrappers import WRAPPERS, wrapper_class
@@ -70,6 +71,7 @@ def config_schema(key: str | None = None) -> Schema:
         **({"allOf": [schema]} if "$ref" in schema else schema),  # draft 7 reads nothing beside a $ref
         "definitions": {
             "config": _config(),
+            CLASS_WEIGHT: SCHEMA,
             "name": {
                 "description": "The name of a loss.",
                 "enum": every,
@@ -207,8 +209,17 @@ def _loss(cls: type[BaseLoss]) -> Schema:
         found["not"] = {"required": ["weight", "loss_weight"]}
     if "inputs" not in parameters:
         properties["inputs"] = _inputs(cls)
+    if CLASS_WEIGHT in parameters and names_statistics(CLASS_WEIGHT, {}, parameters[CLASS_WEIGHT].annotation):
+        properties[CLASS_WEIGHT] = _or_statistics(properties[CLASS_WEIGHT])
     required = [name for name, p in parameters.items() if p.default is p.empty]
     return {**found, "required": ["type", *required], "additionalProperties": False}
+
+
+def _or_statistics(schema: Schema) -> Schema:
+    """Class weights as their annotation has them, or a mapping that names counts."""
+    outer: Schema = {word: schema[word] for word in ("description", "default") if word in schema}
+    inner = {word: value for word, value in schema.items() if word not in outer} or {"not": {"type": "object"}}
+    return {**outer, "anyOf": [inner, _ref(CLASS_WEIGHT)]}
 
 
 def _inputs(cls: type[BaseLoss]) -> Schema:

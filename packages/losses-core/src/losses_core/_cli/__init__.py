@@ -15,7 +15,7 @@ from losses_core._cli._output import Output
 from losses_core._version import __version__
 from losses_core.errors import LossesError
 
-COMMANDS = ("list", "show", "check", "schema", "probe", "plot", "doctor", "new")
+COMMANDS = ("list", "show", "check", "schema", "probe", "plot", "weights", "doctor", "new")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from losses_core._suggest import did_you_mean, shown
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.boxes import compute_giou, compute_iou
@@ -23,6 +26,8 @@ __all__ = [
 ]
 
 WeightMethod = Literal["inverse", "sqrt_inverse", "effective_num", "median_freq"]
+WEIGHT_METHODS: tuple[str, ...] = typing.get_args(WeightMethod)
+_MAX_COUNT = 2.0**63
 
 
 def convert_to_one_hot(
@@ -71,9 +76,10 @@ def convert_to_one_hot(
 
 
 def get_class_weight(
-    labels: Tensor | Sequence[Any] | Any,
+    labels: Tensor | Sequence[Any] | Any = None,
     method: WeightMethod = "inverse",
     *,
+    counts: Tensor | Sequence[float] | Any = None,
     num_classes: int | None = None,
     beta: float = 0.9999,
     ignore_index: int | None = None,
@@ -93,6 +99,7 @@ def get_class_weight(
     Args:
         labels: class indices, a tensor, array or (nested) list of any shape.
         method: one of the four above.
+        counts: C numbers ≥ 0 in place of ``labels``: how often each class occurs, as ``losses weights`` counts.
         num_classes: length of the result; by default the largest label + 1.
         beta: of ``effective_num``, in [0, 1).
         ignore_index: label that is not counted.
@@ -104,25 +111,53 @@ def get_class_weight(
         float32 (num_classes,); a class that does not occur has weight 0.
 
     Raises:
-        InputError: labels that are not integers or out of range, an unknown method, ``beta`` outside [0, 1).
+        InputError: labels that are not integers or out of range, counts that are negative, an unknown method, ``beta``
+            outside [0, 1); labels and counts, or an option that is for labels together with counts.
 
     Example:
         >>> get_class_weight([0, 0, 0, 1])
         tensor([0.6667, 2.0000])
+        >>> get_class_weight(counts=[3, 1])
+        tensor([0.6667, 2.0000])
     """
-    labels = checks.index("labels", torch.as_tensor(labels))
-    methods = ("inverse", "sqrt_inverse", "effective_num", "median_freq")
-    if method not in methods:
-        raise InputError(f"method: expected one of {', '.join(map(repr, methods))}; got {method!r}.")
-    if not 0 <= beta < 1:
-        raise InputError(f"beta: expected a number >= 0 and < 1; got {beta}.")
-    if normalize not in (None, "mean"):
-        raise InputError(f"normalize: expected None or 'mean'; got {normalize!r}.")
-    if per_image and (method != "median_freq" or labels.ndim < 2):
-        raise InputError("per_image=True needs method='median_freq' and labels with images on the first axis.")
+    for name, text in weight_option_faults(method, beta, normalize):
+        raise InputError(f"{name}: {text}")
+    if (labels is None) == (counts is None):
+        raise InputError(f"expected either labels or counts; got {'neither' if labels is None else 'both'}.")
+    if labels is None:
+        if num_classes is not None or ignore_index is not None or per_image:
+            raise InputError("num_classes, ignore_index and per_image are for labels; counts= has no use for them.")
+        counted = _checked_counts(counts)
+    else:
+        labels = checks.index("labels", torch.as_tensor(labels))
+        if per_image and (method != "median_freq" or labels.ndim < 2):
+            raise InputError("per_image=True needs method='median_freq' and labels with images on the first axis.")
+        images = labels.reshape(labels.shape[0], -1) if per_image else labels.reshape(1, -1)
+        counted = _count(images, num_classes, ignore_index)
+    weight = _weight(counted, method, beta)
+    if normalize == "mean":
+        total = weight.sum()
+        weight = weight * torch.where(total > 0, (weight > 0).sum() / total, 0.0)
+    return weight.float()
 
-    images = labels.reshape(labels.shape[0], -1) if per_image else labels.reshape(1, -1)
-    counts = _count(images, num_classes, ignore_index)
+
+def weight_option_faults(method: Any, beta: Any, normalize: Any) -> Iterator[tuple[str, str]]:
+    """Yield the name of each option of `get_class_weight` that is wrong, and what is wrong with it."""
+    if method not in WEIGHT_METHODS:
+        listed = ", ".join(map(repr, WEIGHT_METHODS))
+        yield "method", f"expected one of {listed}; got {shown(method)}.{did_you_mean(method, WEIGHT_METHODS)}"
+    if not _is_number(beta) or not 0 <= beta < 1:
+        yield "beta", f"expected a number >= 0 and < 1; got {shown(beta)}."
+    if normalize not in (None, "mean"):
+        yield "normalize", f"expected None or 'mean'; got {shown(normalize)}."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _weight(counts: Tensor, method: str, beta: float) -> Tensor:
+    """(C,) weights in float64, 0 for an absent class, from the counts (images, C)."""
     n = counts.sum(0)
     present = n > 0
     classes = present.sum().clamp(min=1)
@@ -138,10 +173,22 @@ def get_class_weight(
         occurs = counts > 0
         frequency = n / (occurs * counts.sum(1, keepdim=True)).sum(0)
         weight = _median(frequency[present]) / frequency
-    weight = torch.where(present, weight, 0.0)
-    if normalize == "mean":
-        weight = weight * (classes / weight.sum())
-    return weight.float()
+    return torch.where(present, weight, 0.0)
+
+
+def _checked_counts(counts: Any) -> Tensor:
+    """(1, C) counts in float64."""
+    expected = "counts: expected finite numbers >= 0, one per class"
+    if isinstance(counts, str) or not hasattr(counts, "__iter__"):
+        raise InputError(f"{expected}; got {shown(counts)}.")
+    items = counts.tolist() if hasattr(counts, "tolist") else list(counts)
+    if not isinstance(items, list) or not items:
+        raise InputError(f"{expected}; got {shown(counts)}.")
+    for index, item in enumerate(items):
+        if not _is_number(item) or not 0 <= item < _MAX_COUNT:
+            raise InputError(f"{expected}; got {shown(item)} at [{index}].")
+    device = counts.device if isinstance(counts, Tensor) else None
+    return torch.tensor([float(item) for item in items], dtype=torch.float64, device=device).unsqueeze(0)
 
 
 def _count(images: Tensor, num_classes: int | None, ignore_index: int | None) -> Tensor:
