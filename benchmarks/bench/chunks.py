@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Setting(NamedTuple):
     features: tuple[int, ...]
     target: tuple[int, ...]
     head: Callable[[], nn.Module]
-    over: str
+    over: Literal["rows", "batch"]
     chunks: tuple[int, ...]
     teacher: bool = False
 
@@ -79,15 +80,15 @@ def peak(setting: Setting, chunk: int | None) -> int:
                 truth = teacher(target) if setting.teacher else target
             value = loss(head(features), truth)
         value.backward()
-    return memory.peak
+    return int(memory.peak)
 
 
 def main() -> None:
-    print("| head | GiB, whole | " + " | ".join(f"chunks of {size}" for size in ("1024 or 4", "256 or 1")) + " |")
-    print("| --- | --- | --- | --- |")
+    lines = ["| head | whole | chunks of 1024 tokens or 4 images | of 256 or 1 |", "| --- | --- | --- | --- |"]
     for setting in SETTINGS:
         figures = [peak(setting, chunk) / GIB for chunk in (None, *setting.chunks)]
-        print(f"| {setting.name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+        lines.append(f"| {setting.name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

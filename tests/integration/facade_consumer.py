@@ -8,7 +8,16 @@ from torch import Tensor
 import losses
 import losses.classification
 import losses_cls
-from losses import LOSSES, BaseLoss, CombinedLoss, FocalLoss, build_loss, build_multi_loss
+from losses import (
+    LOSSES,
+    BaseLoss,
+    ChunkedLoss,
+    CombinedLoss,
+    FocalLoss,
+    LayeredLoss,
+    build_loss,
+    build_multi_loss,
+)
 from losses.base_loss import LossOptions
 from losses.builder import build_loss as the_same
 from losses.classification import CrossEntropyLoss, functional
@@ -20,8 +29,8 @@ assert_type(losses.FocalLoss(gamma=1.0), losses_cls.FocalLoss)
 FocalLoss(gama=2.0)  # mypy: call-arg
 
 assert_type(LOSSES["FocalLoss"], type[BaseLoss])
-assert_type(build_loss({"type": "FocalLoss"}), BaseLoss | CombinedLoss)
-assert_type(the_same("FocalLoss"), BaseLoss | CombinedLoss)
+assert_type(build_loss({"type": "FocalLoss"}), BaseLoss | CombinedLoss | ChunkedLoss | LayeredLoss)
+assert_type(the_same("FocalLoss"), BaseLoss | CombinedLoss | ChunkedLoss | LayeredLoss)
 assert_type(build_multi_loss([focal, CrossEntropyLoss()]).terms(torch.zeros(2, 3), torch.zeros(2)).total, Tensor)
 assert_type(losses.classification.CrossEntropyLoss(), losses_cls.CrossEntropyLoss)
 assert_type(get_class_weight([0, 1]), Tensor)

@@ -303,7 +303,11 @@ HEAD = nn.Linear(WIDTH, CLASSES)
         ((torch.zeros(3, 7, dtype=torch.int64), None, HEAD), {}, r"features: expected a floating-point tensor"),
         ((torch.zeros(3), None, HEAD), {}, r"features: expected \(…,D\) over rows"),
         ((None, torch.full((3, 7), 99), HEAD), {}, r"ChunkedLoss: CrossEntropyLoss: .*99"),
-        ((None, torch.zeros(4, dtype=torch.int64), HEAD), {}, r"target: expected the leading axes of the features, \(3, 7"),
+        (
+            (None, torch.zeros(4, dtype=torch.int64), HEAD),
+            {},
+            r"target: expected the leading axes of the features, \(3, 7",
+        ),
         ((None, None, HEAD), {"weight": torch.ones(4)}, r"weight: expected the leading axes .* got \(4,\)"),
     ],
 )

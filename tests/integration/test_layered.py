@@ -133,7 +133,11 @@ def test_over_ranks_with_one_collective_for_all_layers() -> None:
     target = torch.randint(0, 4, (5, 8, 8), generator=generator)
     target[:3, :5] = 255
     inputs = Inputs(preds, target)
-    config = {"type": "LayeredLoss", "weights": "exp", "loss": [COMBINATION["ce"], {"type": "FocalLoss", "ignore_index": 255}]}
+    config = {
+        "type": "LayeredLoss",
+        "weights": "exp",
+        "loss": [COMBINATION["ce"], {"type": "FocalLoss", "ignore_index": 255}],
+    }
     value, gradients = run(build_loss(config), prepared(inputs))
     over = {**config, "loss": [{**loss, "sync_dist": True} for loss in config["loss"]]}
     jobs = [
@@ -162,9 +166,19 @@ def test_compiles_to_one_graph(dynamic) -> None:
     [
         ({}, [], labels(), r"LayeredLoss: preds: expected a list of predictions"),
         ({}, {"a": 1}, labels(), r"LayeredLoss: preds: expected a list of predictions, or a tensor \(L,…\); got dict"),
-        ({"weights": [1, 2, 3]}, scales(16, 8), labels(), r"expected 3 predictions, one for each of the weights; got 2"),
+        (
+            {"weights": [1, 2, 3]},
+            scales(16, 8),
+            labels(),
+            r"expected 3 predictions, one for each of the weights; got 2",
+        ),
         ({}, scales(16, 8), [labels()], r"target: expected one for all layers or a list of 2; got 1"),
-        ({"resize": None}, scales(16, 8), labels(), r"layer_1: the prediction is of size \(8, 8\), the target of \(16, 16"),
+        (
+            {"resize": None},
+            scales(16, 8),
+            labels(),
+            r"layer_1: the prediction is of size \(8, 8\), the target of \(16, 16",
+        ),
         ({"resize": "area"}, scales(16, 8), labels(), r"resize='area' averages, and the target holds torch\.int64"),
         ({}, scales(16, 8), torch.full((2, 16, 16), 77), r"term 'layer_0\.ce': CrossEntropyLoss: .*77"),
     ],
@@ -177,7 +191,7 @@ def test_errors_say_what_is_wrong(options, preds, target, text) -> None:
 def test_a_term_without_a_reduction_is_refused() -> None:
     with pytest.raises(InputError, match=r"term 'layer_0': reduction='none' gives shape \(2, 8, 8\)"):
         LayeredLoss(COMBINATION["ce"])(scales(8), labels(8), reduction_override="none")
-    with pytest.raises(TypeError, match="unknown keyword 'ignore_indx'.*'ignore_index'"):
+    with pytest.raises(TypeError, match=r"unknown keyword 'ignore_indx'.*'ignore_index'"):
         LayeredLoss(COMBINATION)(scales(8), labels(8), ignore_indx=3)
 
 
@@ -187,8 +201,14 @@ def test_faults_of_a_config() -> None:
         ({"type": "LayeredLoss", "loss": "DiceLoss", "weights": []}, r"weights: expected one that is not 0"),
         ({"type": "LayeredLoss", "loss": "DiceLoss", "weights": [0.0]}, r"weights: expected one that is not 0"),
         ({"type": "LayeredLoss", "loss": "DiceLoss", "resize": "linear"}, r"resize: expected one of 'nearest', 'area'"),
-        ({"type": "LayeredLoss", "loss": {"type": "ChunkedLoss", "loss": "FocalLoss"}}, r"LayeredLoss cannot hold Chunk"),
-        ({"type": "LayeredLoss", "loss": {"type": "DiceLoss", "reduction": "none"}}, r"reduction='none' gives no scalar"),
+        (
+            {"type": "LayeredLoss", "loss": {"type": "ChunkedLoss", "loss": "FocalLoss"}},
+            r"LayeredLoss cannot hold Chunk",
+        ),
+        (
+            {"type": "LayeredLoss", "loss": {"type": "DiceLoss", "reduction": "none"}},
+            r"reduction='none' gives no scalar",
+        ),
     ):
         with pytest.raises(ConfigError, match=text):
             build_loss(config)

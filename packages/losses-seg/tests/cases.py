@@ -277,7 +277,7 @@ WEIGHTS = [0.5, 1.0, 2.0, 0.25]
 
 LONG_TO_TRACE = {
     "dynamic": False,
-    "why": "compiled for each size: the distances or skeletons are those of the default case, and take a minute to trace",
+    "why": "compiled for one size: distances and skeletons are those of the default case, and slow to trace",
 }
 
 

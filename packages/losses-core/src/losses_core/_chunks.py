@@ -111,7 +111,8 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _pieces(tensor: Tensor) -> Sequence[Tensor]:
     if tensor.ndim < 2 or _wide(tensor.dtype) == tensor.dtype:
         return (tensor,)
-    return tensor.split(max(1, ACCUMULATED_AT_ONCE // tensor[0].numel()))
+    pieces: Sequence[Tensor] = tensor.split(max(1, ACCUMULATED_AT_ONCE // tensor[0].numel()))
+    return pieces
 
 
 def _scaled(pieces: Sequence[Tensor], factor: Tensor, like: Tensor) -> Tensor:

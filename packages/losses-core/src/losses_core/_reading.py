@@ -41,7 +41,7 @@ class Leaf(NamedTuple):
     """A loss to build, or one that was given."""
 
     path: str
-    make: type[BaseLoss] | Member
+    make: type[BaseLoss | Wrapper] | Member | Wrapper
     parameters: dict[str, Any]
     inputs: dict[str, str]
 

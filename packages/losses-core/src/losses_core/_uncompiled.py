@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def run(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function outside the graph."""
     return function(*args)

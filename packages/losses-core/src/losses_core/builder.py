@@ -6,18 +6,21 @@ the losses are built, from the innermost out. Both gather all faults instead of 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from losses_core._reading import Group, Leaf, Node, Reader, TooManyFaults, Wrapped
 from losses_core._suggest import text_of
-from losses_core._wrappers import Wrapper
 from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, Member, check_label, check_member, labelled
 from losses_core.config import Config
 from losses_core.errors import ConfigError
 from losses_core.weighting import build_weighting
 
-AnyLoss: TypeAlias = BaseLoss | CombinedLoss | Wrapper
+if TYPE_CHECKING:
+    from losses_core.chunked import ChunkedLoss
+    from losses_core.layered import LayeredLoss
+
+AnyLoss: TypeAlias = "BaseLoss | CombinedLoss | ChunkedLoss | LayeredLoss"
 
 __all__ = ["build_loss", "build_multi_loss", "find_faults"]
 
@@ -88,8 +91,9 @@ def _built(config: Any, path: str, combine: bool = False) -> tuple[AnyLoss | Non
     try:
         config = builder.copy(config, path, 0)
         node = None if builder.faults else builder.read(config, path)
-        if combine and not (isinstance(node, Group) or (isinstance(node, Leaf) and isinstance(node.make, CombinedLoss))):
-            node = None if node is None else Group(path, [node])
+        combined = isinstance(node, Group) or (isinstance(node, Leaf) and isinstance(node.make, CombinedLoss))
+        if combine and node is not None and not combined:
+            node = Group(path, [node])
         if isinstance(node, Leaf) and node.inputs:
             node = Group(path, [node])
         loss = None if node is None else builder.build(node)

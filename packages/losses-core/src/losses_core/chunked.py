@@ -27,12 +27,12 @@ class ChunkedLoss(Wrapper):
     .. math::
         L = w \, \frac{\sum_c \sum_{i \in c} l_i}{\sum_c \sum_{i \in c} m_i}
 
-    over the chunks c, with the values :math:`l_i`, normalizers :math:`m_i` and ``loss_weight`` w of the inner loss. Value
-    and gradients are those of the loss of all logits at once. The gradients in the features and in the head are computed
-    with the value, one chunk after the other, so the backward pass only scales them.
+    over the chunks c, with the values :math:`l_i`, normalizers :math:`m_i` and ``loss_weight`` w of the inner loss.
+    Value and gradients are those of the loss of all logits at once. The gradients in the features and in the head are
+    computed with the value, one chunk after the other, so the backward pass only scales them.
 
-    Use when: the logits are what fills the memory, as with vocabularies of 100,000 tokens, distillation between two such
-    heads, or dense prediction at full resolution. Not for logits that fit: one call on all of them is faster.
+    Use when: the logits are what fills the memory, as with vocabularies of 100,000 tokens, distillation between two
+    such heads, or dense prediction at full resolution. Not for logits that fit: one call on all of them is faster.
 
     Args:
         loss: a loss, or the config of one. Its value must be a sum over rows divided by a normalizer; a loss that
@@ -55,8 +55,8 @@ class ChunkedLoss(Wrapper):
 
     Raises:
         ConfigError: a loss that couples rows, or an option outside its range.
-        InputError: what the loss raises for a chunk; ``reduction='none'``; a head that is no head, or has batch statistics;
-            a target or weight that requires a gradient.
+        InputError: what the loss raises for a chunk; ``reduction='none'``; a head that is no head, or has batch
+            statistics; a target or weight that requires a gradient, or lacks the leading axes of the features.
 
     Notes:
         Dropout in the head draws for each chunk. The head runs under the caller's autocast, the loss in float32. Half
@@ -104,7 +104,7 @@ class ChunkedLoss(Wrapper):
         return self.loss.loss_name
 
     @property
-    def loss_weight(self) -> Any:  # type: ignore[override]
+    def loss_weight(self) -> Any:
         """The weight of the inner loss."""
         return self.loss.loss_weight
 
@@ -192,7 +192,7 @@ class ChunkedLoss(Wrapper):
         learned = [tensor for tensor in learned if tensor is not loss.loss_weight]
         job = ChunkJob(compute, student, cut, learned)
         if torch.is_grad_enabled() and (features.requires_grad or learned):
-            value = ChunkedSum.apply(job, features, *learned)
+            value = ChunkedSum.apply(job, features, *learned)  # type: ignore[no-untyped-call]
         else:
             value = job.run(features, needs_grad=False)[0]
         group = Group(loss.process_group) if loss._synchronises() else None
@@ -206,7 +206,7 @@ class ChunkedLoss(Wrapper):
             raise InputError(f"features: expected a floating-point tensor; got {features.dtype}.")
         if features.ndim < (2 if self.over == "rows" else 1):
             raise InputError(f"features: expected (…,D) over rows, (N,…) over the batch; got {tuple(features.shape)}.")
-        return features.shape[:-1] if self.over == "rows" else features.shape[:1]
+        return torch.Size(features.shape[:-1] if self.over == "rows" else features.shape[:1])
 
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_loss` builds this loss again."""

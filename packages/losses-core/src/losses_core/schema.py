@@ -11,15 +11,14 @@ import inspect
 import json
 import warnings
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import nn
 
-from losses_core._annotations import NUMBER, arms_of, item_of, literal_values
 from losses_core._class_weight import CLASS_WEIGHT, SCHEMA, names_statistics
 from losses_core._docstring import parameter_texts, summary
 from losses_core._signature import constructor_parameters
+from losses_core._value_schema import Schema, fits, is_plain, value_schema
 from losses_core._wrappers import WRAPPERS, wrapper_class
 from losses_core.base_loss import BaseLoss
 from losses_core.combined import CombinedLoss, check_label
@@ -30,8 +29,6 @@ from losses_core.utils import checks
 from losses_core.weighting import WEIGHTINGS, UncertaintyWeighting
 
 __all__ = ["config_schema"]
-
-Schema = dict[str, Any]
 
 
 def config_schema(key: str | None = None) -> Schema:
@@ -61,7 +58,8 @@ def config_schema(key: str | None = None) -> Schema:
         schema = {"type": "object", "properties": {part: schema}, "required": [part]}
     losses = {_title(cls, listed): _loss(cls) for cls, listed in names.items()}
     combination = CombinedLoss.__name__
-    types = {**{name: [name] for name in (combination, *WRAPPERS)}, **{_title(cls, listed): listed for cls, listed in names.items()}}
+    others = [combination, *WRAPPERS]
+    types = {name: [name] for name in others} | {_title(cls, listed): listed for cls, listed in names.items()}
     choices = [
         {"if": {"properties": {"type": {"enum": listed}}, "required": ["type"]}, "then": _ref(title)}
         for title, listed in types.items()
@@ -76,7 +74,10 @@ def config_schema(key: str | None = None) -> Schema:
                 "description": "The name of a loss.",
                 "enum": every,
             },
-            "loss": {"properties": {"type": {"anyOf": [_ref("name"), {"enum": [combination, *WRAPPERS]}]}}, "allOf": choices},
+            "loss": {
+                "properties": {"type": {"anyOf": [_ref("name"), {"enum": others}]}},
+                "allOf": choices,
+            },
             combination: _combination(),
             **{name: _wrapper(name) for name in WRAPPERS},
             **losses,
@@ -115,7 +116,7 @@ def _combination() -> Schema:
             "type": {},
             "losses": _ref("config"),
             "weighting": {"anyOf": [{"type": "null"}, {"enum": [UncertaintyWeighting.__name__]}, *weightings]},
-            "loss_weight": {**_value(float, {}), "default": 1.0},
+            "loss_weight": {**value_schema(float, {}), "default": 1.0},
         },
         "required": ["type", "losses"],
         "additionalProperties": False,
@@ -139,7 +140,7 @@ def _part(name: str, cls: type) -> Schema:
     required = ["type"]
     for key, parameter in inspect.signature(cls, eval_str=True).parameters.items():
         limits = {"minimum": cls.lowest(key)} if issubclass(cls, Schedule) else {}
-        properties[key] = _value(parameter.annotation, limits)
+        properties[key] = value_schema(parameter.annotation, limits)
         if parameter.default is parameter.empty:
             required.append(key)
         else:
@@ -190,10 +191,10 @@ def parameter_schemas(cls: type[BaseLoss]) -> dict[str, Schema]:
     texts, limits = parameter_texts(cls), _limits(cls)
     properties = {}
     for name, parameter in constructor_parameters(cls).items():
-        schema = _value(parameter.annotation, limits.get((cls, name), {}))
-        if parameter.default is not parameter.empty and _is_plain(parameter.default):
+        schema = value_schema(parameter.annotation, limits.get((cls, name), {}))
+        if parameter.default is not parameter.empty and is_plain(parameter.default):
             default = json.loads(json.dumps(parameter.default))
-            schema = schema if _fits(default, schema) else {"anyOf": [schema, {"enum": [default]}]}
+            schema = schema if fits(default, schema) else {"anyOf": [schema, {"enum": [default]}]}
             schema = {**schema, "default": default}
         properties[name] = {"description": texts[name], **schema} if name in texts else schema
     return properties
@@ -203,7 +204,7 @@ def _loss(cls: type[BaseLoss]) -> Schema:
     parameters = constructor_parameters(cls)
     properties: Schema = {"type": {}, **parameter_schemas(cls)}
     found: Schema = {"description": summary(cls), "type": "object", "properties": properties}
-    if "weight" not in parameters:
+    if "weight" not in parameters and "loss_weight" in parameters:
         text = "Another name for loss_weight."
         properties["weight"] = {**properties["loss_weight"], "description": text}
         found["not"] = {"required": ["weight", "loss_weight"]}
@@ -241,62 +242,3 @@ def _limits(cls: type[BaseLoss]) -> dict[tuple[type, str], Schema]:
         with suppress(Exception):  # a parameter that is required, or whatever a constructor raises: less is known
             cls()
     return limits
-
-
-def _value(annotation: Any, limits: Schema) -> Schema:
-    """The schema of a parameter by its annotation and its limits."""
-    arms = arms_of(annotation)
-    kinds: Schema = {}  # JSON type → the keywords for it
-    fixed: list[Any] = []
-    for arm in arms:
-        values = literal_values(arm)
-        if values is not None:
-            fixed += values
-        elif arm is str and "enum" in limits:
-            fixed += [word for word in limits["enum"] if isinstance(word, str)]
-        elif arm is bool or arm is str or arm is type(None):
-            kinds[{bool: "boolean", str: "string", type(None): "null"}[arm]] = {}
-        elif arm is int:
-            kinds.setdefault("integer", _bounds(limits))
-        elif arm is float:
-            kinds["number"] = _bounds(limits)
-            if str not in arms:  # as YAML reads 1e-6
-                kinds["string"] = {"pattern": f"^{NUMBER}$"}
-        elif (item := item_of(arm)) is not None:
-            kinds["array"] = {"items": {**_value(item, {}), **limits.get("items", {})}}
-        elif getattr(arm, "__module__", "").partition(".")[0] != "torch":  # tensors are not for files
-            return {}
-    types = [kind for kind in kinds if not (kind == "integer" and "number" in kinds)]
-    if not types and not fixed:
-        return {}
-    if fixed and set(types) <= {"null"}:
-        return {"enum": fixed + [None] * len(types)}
-    schema: Schema = {"type": types[0] if len(types) == 1 else types}
-    for kind in types:
-        schema |= kinds[kind]
-    return {"anyOf": [{"enum": fixed}, schema]} if fixed else schema
-
-
-def _bounds(limits: Schema) -> Schema:
-    words = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    return {word: limits[word] for word in words if word in limits}
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _fits(value: Any, schema: Schema) -> bool:
-    """Whether a default is of a kind that its own annotation allows: `x: float = None` is not."""
-    if "anyOf" in schema:
-        return any(_fits(value, arm) for arm in schema["anyOf"])
-    if "enum" in schema:
-        return value in schema["enum"]
-    types = schema.get("type", [])
-    kinds: dict[type, tuple[str, ...]] = {bool: ("boolean",), int: ("integer", "number"), float: ("number",)}
-    kinds |= {str: ("string",), list: ("array",), dict: ("object",), type(None): ("null",)}
-    return not types or any(kind in types for kind in kinds[type(value)])

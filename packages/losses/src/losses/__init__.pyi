@@ -27,11 +27,13 @@ from losses_cls.seesaw_loss import SeesawLoss as SeesawLoss
 from losses_core import LOSSES as LOSSES
 from losses_core import AmbiguousLossError as AmbiguousLossError
 from losses_core import BaseLoss as BaseLoss
+from losses_core import ChunkedLoss as ChunkedLoss
 from losses_core import CombinedLoss as CombinedLoss
 from losses_core import CommonOptions as CommonOptions
 from losses_core import ConfigError as ConfigError
 from losses_core import DuplicateLossError as DuplicateLossError
 from losses_core import InputError as InputError
+from losses_core import LayeredLoss as LayeredLoss
 from losses_core import LossesError as LossesError
 from losses_core import LossInfo as LossInfo
 from losses_core import LossLoadError as LossLoadError
@@ -125,11 +127,13 @@ __all__ = [
     "LOSSES",
     "AmbiguousLossError",
     "BaseLoss",
+    "ChunkedLoss",
     "CombinedLoss",
     "CommonOptions",
     "ConfigError",
     "DuplicateLossError",
     "InputError",
+    "LayeredLoss",
     "LossInfo",
     "LossLoadError",
     "LossNotInstalledError",

@@ -25,6 +25,7 @@ from typing import Any
 
 from losses_core._cli import _config
 from losses_core._cli._output import Output, progress
+from losses_core._wrappers import Wrapper
 from losses_core.builder import build_loss
 from losses_core.errors import InputError
 
@@ -59,7 +60,11 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         _config.report(faults)
         return 1
     torch.manual_seed(arguments.seed)
-    terms = terms_of(build_loss(content))
+    loss = build_loss(content)
+    if isinstance(loss, Wrapper):
+        name = type(loss).__name__
+        raise InputError(f"{name} takes a head or several layers, which probe does not make up: probe the loss in it.")
+    terms = terms_of(loss)
     if arguments.batch is None:
         shapes = Shapes(dict(arguments.pred), dict(arguments.target))
         inputs = inputs_of(terms, shapes, getattr(torch, arguments.dtype), arguments.seed)

@@ -181,7 +181,7 @@ class PKDLoss(AdaptedFeatureLoss):
         reduction: str,
         avg_factor: float | Tensor | None,
         keywords: dict[str, Any],
-        scale: float,
+        scale: float | None,
     ) -> Any:
         if weight is not None:
             mapped = self._map_weight(checks.tensor("weight", weight), checks.floating(pred), target)

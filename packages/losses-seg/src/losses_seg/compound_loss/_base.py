@@ -33,7 +33,7 @@ class CompoundLoss(BatchReducedLoss):
     """A Dice loss and a loss of pixels, from one activation and one mask."""
 
     reductions = ("mean", "sum")
-    coupled = "batch"  # type: ignore[assignment]  # two normalizers
+    coupled = "batch"  # two normalizers
     terms: ClassVar[str]
     """The two losses, for errors."""
 
