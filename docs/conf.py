@@ -32,7 +32,7 @@ nitpick_ignore_regex = [
         r"|Callable|Iterator|Any|optional|PathLike|KeysView|ValuesView|ItemsView|Collection)",
     ),
     # type variables and aliases, and what is private
-    ("py:class", r"([\w.]*\.)?(LossT|Shape|Config|Member|Group|_\w+)(\.\w+)*"),
+    ("py:class", r"([\w.]*\.)?(LossT|Shape|Config|Member|AnyLoss|Group|_\w+)(\.\w+)*"),
     ("py:exc", r"(TypeError|RuntimeError|ValueError|KeyError|ImportError)"),
 ]
 

@@ -83,8 +83,8 @@ class BaseLoss(Evaluation):
     """The kind of inputs to try this class with, of `losses_core.examples`: for `losses probe` and `losses plot`."""
 
     coupled: str | None = None
-    """What the value of a row depends on beside that row: ``'batch'`` or ``'image'``, its own sample; None: nothing, so
-    that the loss is a sum over rows divided by a normalizer, and may be computed part by part."""
+    """What couples the rows of this class. None where the value is a sum over rows divided by a normalizer, and may be
+    computed part by part; ``'image'`` where a row depends on its own sample, ``'batch'`` where it depends on others."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
