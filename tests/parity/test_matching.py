@@ -63,6 +63,15 @@ def test_pairs_of_rt_detr(batch: Any, focal: bool) -> None:
     assert_same_pairs({"focal" if focal else "softmax": 2, "l1": 5, "giou": 2}, matcher, *batch)
 
 
+def test_pairs_of_lw_detr_in_groups(batch: Any) -> None:
+    outputs, targets = batch
+    pairs = theirs("loss.loss_lw_detr", "LwDetrHungarianMatcher")(2, 5, 2)(outputs, targets, 4)
+    ours = HungarianMatcher({"focal": 2, "l1": 5, "giou": 2})(outputs, targets, 4)
+    for (i, j), (k, m) in zip(ours, pairs, strict=True):
+        assert torch.equal(i, k)
+        assert torch.equal(j, m)
+
+
 @pytest.mark.parametrize(
     ("name", "function"),
     [("mask_bce", "pair_wise_sigmoid_cross_entropy_loss"), ("mask_dice", "pair_wise_dice_loss")],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import inspect
 import itertools
 import pickle
 import sys
@@ -19,6 +21,8 @@ from losses_core import ConfigError, InputError, build_loss
 from losses_det import GIoULoss
 from losses_det.matching import HungarianMatcher, Matches, pairwise_cost
 from losses_det.matching import _solver as solvers
+from losses_det.matching import costs as cost_functions
+from losses_det.matching import matcher as matchers
 
 RT_DETR = {"focal": 2, "l1": 5, "giou": 2}
 DETR = {"softmax": 1, "l1": 5, "giou": 2}
@@ -385,14 +389,12 @@ def test_what_is_not_finite_is_said():
 
 
 def test_a_label_that_was_not_looked_at_is_found_among_the_costs(monkeypatch):
-    from losses_det.matching import costs, matcher
-
     pred, target = data()
     target[2]["labels"][5] = C
-    real = costs.verify_labels
-    monkeypatch.setattr(costs, "verify_labels", lambda *_: None)  # as on an accelerator
+    real = cost_functions.verify_labels
+    monkeypatch.setattr(cost_functions, "verify_labels", lambda *_: None)  # as on an accelerator
     calls = iter([lambda *_: None, real])
-    monkeypatch.setattr(matcher, "verify_labels", lambda *args: next(calls)(*args))
+    monkeypatch.setattr(matchers, "verify_labels", lambda *args: next(calls)(*args))
     with pytest.raises(InputError, match=r"labels \(image, target\) with class indices in \[0, 6\); got 6 at \[2, 5\]"):
         HungarianMatcher(RT_DETR, nonfinite="replace")(pred, target)
 
@@ -562,7 +564,12 @@ def test_without_scipy(monkeypatch):
     assert HungarianMatcher(RT_DETR)._solve is solvers.solve
 
 
-def test_the_own_solver_is_short():
-    import inspect
+def test_without_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    spec = importlib.util.spec_from_file_location("copy_of_solvers", solvers.__file__)
+    with pytest.raises(ImportError, match=r"losses_det\.matching needs numpy: pip install 'losses-det\[matching\]'"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
+
+def test_the_own_solver_is_short():
     assert len(inspect.getsource(solvers.solve).splitlines()) <= 60

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from losses_core import InputError
 from losses_core.kernels import explain
+from losses_core.utils import sigmoid_focal_loss
 from losses_det import GIoULoss, L1Loss
 from losses_det import functional as det
 from losses_det.matching import pairwise_cost
@@ -231,8 +232,6 @@ def test_focal_of_any_logit(x, gamma, alpha):
 def test_focal_is_the_difference_of_two_losses():
     pred, target = inputs("focal", (), 6, 4)
     picked = pred[:, target]
-    from losses_core.utils import sigmoid_focal_loss
-
     expected = sigmoid_focal_loss(picked, torch.ones_like(picked)) - sigmoid_focal_loss(
         picked, torch.zeros_like(picked)
     )
