@@ -33,7 +33,7 @@ class Matches(Sequence[Any]):
 
     @property
     def valid(self) -> Tensor:
-        """(…,B,groups·M), bool: whether a target slot has a query."""
+        """Whether a target slot has a query, (…,B,groups·M)."""
         return self.query >= 0
 
     def batch_index(self) -> tuple[Tensor, Tensor, Tensor]:
