@@ -212,7 +212,7 @@ def test_groups_are_matched_by_themselves(groups):
             assert torch.equal(matches.query[:, :, 12 * g : 12 * (g + 1)], expected)
 
 
-@pytest.mark.parametrize("groups", [0, 2, -3])
+@pytest.mark.parametrize("groups", [0, 2, -3, 3.0])
 def test_groups_divide_the_queries(groups):
     with pytest.raises(
         InputError, match=f"HungarianMatcher: groups: expected a divisor of the 9 queries; got {groups}"

@@ -131,7 +131,7 @@ class HungarianMatcher(nn.Module):
         """Match the predictions of a batch with its targets; see the class."""
         with _named():
             batch = self._read(pred, target)
-            if groups < 1 or batch.queries % groups:
+            if not _divides(groups, batch.queries):
                 raise InputError(f"groups: expected a divisor of the {batch.queries} queries; got {groups!r}.")
             cost = self._cost(batch)
             table: Array = cost.cpu().numpy().reshape(math.prod(batch.lead), *cost.shape[-2:])
@@ -239,6 +239,10 @@ def _sides(field: Field, batch: Batch) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     pred = pred.transpose(0, 1).to(dtype, copy=True, memory_format=torch.contiguous_format)
     return pred.flatten(1, 2), target
+
+
+def _divides(groups: Any, queries: int) -> bool:
+    return isinstance(groups, int) and groups > 0 and queries % groups == 0
 
 
 def _number_of(setting: Any) -> Any:
