@@ -115,6 +115,9 @@ def test_other_names_and_empty_lists():
     targets[1] = {"class_labels": torch.tensor([]), "boxes": torch.tensor([]), "masks": torch.tensor([])}
     found = HungarianMatcher(RT_DETR | MASK2FORMER)(renamed, targets)
     assert torch.equal(found.query, expected.query)
+    for kind in (torch.int32, torch.uint8):
+        targets = [entry | {"labels": entry["labels"].to(kind)} for entry in target]
+        assert torch.equal(HungarianMatcher(RT_DETR | MASK2FORMER)(pred, targets).query, expected.query)
 
 
 @pytest.mark.parametrize("lead", [(0,), (2, 0), (1,), (2, 1), (2,)], ids=str)
@@ -471,6 +474,7 @@ def test_masks_alone_have_axes_of_queries():
         ({"focl": 1}, r"costs: expected focal, .*; got 'focl'\. Did you mean 'focal'\?"),
         ({"focal": {"alpa": 1}}, r"costs: focal has no option 'alpa'\. Did you mean 'alpha'\?"),
         ({"giou": {"pairwise": True}}, "giou has no option 'pairwise'"),
+        ({"mask_bce": {"spatial_dims": 1}}, "mask_bce has no option 'spatial_dims'"),
         ({"l1": {"x": 1}}, r"l1 has no option 'x'\. It has none"),
         ({"focal": 0, "l1": 0.0}, "costs: expected at least one with a weight > 0"),
         ({}, "costs: expected at least one with a weight > 0"),

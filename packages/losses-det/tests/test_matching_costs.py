@@ -307,6 +307,12 @@ def test_wrong_options():
         pairwise_cost("giou", pred, target, bbox_format="xxyy")
 
 
+@pytest.mark.parametrize("spatial_dims", [0, -1, 2])
+def test_wrong_axes_of_masks(spatial_dims):
+    with pytest.raises(InputError, match=r"spatial_dims: expected an integer >= 1|expected pred \(…, Q, P\)"):
+        pairwise_cost("mask_bce", torch.rand(3, 4), torch.rand(2, 4), spatial_dims=spatial_dims)
+
+
 def test_a_wrong_label_is_nan_where_values_are_not_looked_at():
     pred = torch.randn(3, 4)
     for name in ("focal", "softmax"):

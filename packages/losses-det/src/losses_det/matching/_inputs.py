@@ -75,6 +75,8 @@ def read(pred: Any, target: Any, needed: set[Field]) -> Batch:
         sizes = [len(tensor) for tensor in rows]
         empty = {"labels": torch.long, "boxes": given[field].dtype, "masks": torch.bool}[field]
         padded[field] = _pad(rows, max(sizes, default=0), shape, given[field], empty)
+    if "labels" in padded:
+        padded["labels"] = padded["labels"].long()
     length, reference = max(sizes, default=0), given[fields[0]]
     ones = reference.new_ones(length, dtype=torch.bool)
     return Batch(
@@ -137,7 +139,12 @@ def _rows(target: Tensor, name: str, shape: tuple[int, ...], pred: Tensor, field
         )
     if target.device != pred.device:
         raise InputError(f"expected {name} on {pred.device}, as pred; got {target.device}.")
-    return checks.index(name, target) if field == "labels" else target
+    if field == "labels" and target.dtype not in _INTEGER:
+        checks.index(name, target)  # says what is expected
+    return target
+
+
+_INTEGER = (torch.long, torch.int, torch.short, torch.int8, torch.uint8)
 
 
 def _pad(rows: list[Tensor], length: int, shape: tuple[int, ...], pred: Tensor, empty: torch.dtype) -> Tensor:

@@ -200,6 +200,8 @@ def _mask_dice(pred: Tensor, target: Tensor, *, smooth: float = 1.0, spatial_dim
 def _points(pred: Tensor, target: Tensor, spatial_dims: int | None) -> tuple[Tensor, Tensor]:
     """Logits (…,Q,P) and masks (…,M,P) in full precision."""
     checks.floating(pred)
+    if spatial_dims is not None and spatial_dims < 1:
+        raise InputError(f"spatial_dims: expected an integer >= 1; got {spatial_dims}.")
     shape, other = pred.shape, target.shape
     known = range(1, len(shape)) if spatial_dims is None else [spatial_dims]
     same_rank = len(shape) == len(other)

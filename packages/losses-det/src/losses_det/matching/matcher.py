@@ -115,7 +115,7 @@ class HungarianMatcher(nn.Module):
 
     def _check_options(self, name: str, options: dict[str, Any]) -> None:
         for option in options:
-            if option not in options_of(name):
+            if option not in options_of(name) or option == "spatial_dims":  # known from the targets
                 raise ConfigError(f"HungarianMatcher: costs: {unknown_option(name, option)}")
         if "bbox_format" in options_of(name):
             options.setdefault("bbox_format", self.bbox_format)
@@ -184,7 +184,7 @@ class HungarianMatcher(nn.Module):
 
     def _assign(self, table: Array, batch: Batch, groups: int, finite: bool) -> Matches:
         block, length, images = batch.queries // groups, table.shape[-1], batch.lead[-1]
-        query = np.full((len(table), groups * length), -1)
+        query = np.full((len(table), groups * length), -1, np.int64)
         pairs: list[Array] = [np.empty((3, 0), query.dtype)]
         counts = [0] * len(table)
         for index, costs in enumerate(table):
