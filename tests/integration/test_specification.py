@@ -4,6 +4,7 @@ The table may only grow. A loss whose distribution has no folder in packages/ ye
 all of its losses are required.
 """
 
+import importlib
 import inspect
 import tomllib
 from pathlib import Path
@@ -49,6 +50,14 @@ def test_loss(name: str, entry: dict[str, Any]) -> None:
 def test_utility(name: str) -> None:
     parameters = list(inspect.signature(getattr(losses_core.utils, name)).parameters)
     leading = TABLE["utilities"][name]
+    assert parameters[: len(leading)] == leading
+
+
+@pytest.mark.parametrize("name", TABLE["functions"])
+def test_function(name: str) -> None:
+    module, _, attribute = name.partition(":")
+    parameters = list(inspect.signature(getattr(importlib.import_module(module), attribute)).parameters)
+    leading = TABLE["functions"][name]
     assert parameters[: len(leading)] == leading
 
 

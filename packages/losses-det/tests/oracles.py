@@ -369,3 +369,60 @@ def kld(pred, target, fun="log1p", tau=1.0, alpha=1.0, sqrt=True, floor=1e-6, an
         return _transform(math.sqrt(k) if sqrt else k, fun, tau)
 
     return _rotated(pred, target, 1 / 4, floor, angle_unit, distance)
+
+
+def pairwise(name, pred, target, **options):
+    """The cost of every pair of the last axes but one (of labels: the last), one pair at a time."""
+    if name in ("focal", "softmax"):
+        lead, queries, targets = pred.shape[:-2], pred.shape[-2], target.shape[-1]
+    else:
+        axes = options.pop("axes", 1)
+        lead, queries, targets = pred.shape[: -axes - 1], pred.shape[-axes - 1], target.shape[-axes - 1]
+    cost = np.zeros((*lead, queries, targets))
+    for index in np.ndindex(*lead, queries, targets):
+        *where, q, m = index
+        cost[index] = PAIR[name](pred[(*where, q)], target[(*where, m)], **options)
+    return cost
+
+
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _focal_pair(logits, label, alpha=0.25, gamma=2.0):
+    x = logits[label]
+    p = 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+    q = 1 / (1 + math.exp(x)) if x < 700 else 0.0
+    return alpha * q**gamma * _softplus(-x) - (1 - alpha) * p**gamma * _softplus(x)
+
+
+def _softmax_pair(logits, label):
+    return -math.exp(_log_softmax(logits)[label])
+
+
+def _mask_bce_pair(x, t):
+    return np.mean(t * _softplus(-x) + (1 - t) * _softplus(x))
+
+
+def _mask_dice_pair(x, t, smooth=1.0):
+    p = np.exp(-_softplus(-x))
+    return 1 - (2 * np.sum(p * t) + smooth) / (np.sum(p) + np.sum(t) + smooth)
+
+
+def _pair_of(loss):
+    return lambda pred, target, **options: loss(pred, target, **options)[0].item()
+
+
+PAIR = {
+    "focal": _focal_pair,
+    "softmax": _softmax_pair,
+    "l1": lambda pred, target: np.abs(pred - target).sum(),
+    "iou": _pair_of(iou),
+    "giou": _pair_of(giou),
+    "diou": _pair_of(diou),
+    "ciou": _pair_of(ciou),
+    "eiou": _pair_of(eiou),
+    "siou": _pair_of(siou),
+    "mask_bce": _mask_bce_pair,
+    "mask_dice": _mask_dice_pair,
+}

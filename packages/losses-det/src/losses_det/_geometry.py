@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from losses_core.errors import InputError
 from losses_core.utils.boxes import BoxFormat
 from losses_core.utils.stable import power
 
@@ -43,6 +44,23 @@ class BoxPair(NamedTuple):
     iou: Tensor
     overlap: Tensor
     eps: float
+
+
+def every_pair(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Views (…,Q,1,D) and (…,1,M,D) of (…,Q,D) and (…,M,D), whose rows broadcast to all pairs."""
+    if (
+        pred.ndim < 2
+        or pred.ndim != target.ndim
+        or pred.shape[:-2] != target.shape[:-2]
+        or pred.shape[-1] != target.shape[-1]
+    ):
+        raise InputError(
+            "expected pred (…, Q, D) and target (…, M, D) with pairwise=True, equal in all axes but Q and M; "
+            f"got {tuple(pred.shape)} and {tuple(target.shape)}."
+        )
+    # coordinates first in memory: what is computed of them has the targets last, contiguous
+    pred, target = (rows.movedim(-1, 0).contiguous().movedim(0, -1) for rows in (pred, target))
+    return pred.unsqueeze(-2), target.unsqueeze(-3)
 
 
 Corners = tuple[Tensor, Tensor]

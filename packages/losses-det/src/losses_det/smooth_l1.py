@@ -13,12 +13,17 @@ from losses_core import BaseLoss, LossOptions, examples
 from losses_core.errors import ConfigError, InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
+from losses_det._geometry import every_pair
 
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     checks.tensor("pred", pred)
     checks.tensor("target", target)
-    checks.same_shape(pred, target)
+    if options.pop("pairwise", False):
+        pred, target = every_pair(pred, target)
+        options["pairwise"] = True
+    else:
+        checks.same_shape(pred, target)
     if options.get("beta", 0) < 0:
         raise InputError(f"beta: expected a number >= 0; got {options['beta']}.")
     return pred, target if target.is_floating_point() else target.to(pred.dtype), options
@@ -39,17 +44,27 @@ def _smooth_l1_mean(pred: Tensor, target: Tensor, beta: float) -> Tensor:
 
 
 @definition(layout="elements", prepare=_prepare, mean=_l1_mean)
-def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
+def l1_loss(pred: Tensor, target: Tensor, *, pairwise: bool = False) -> Tensor:
     """|pred - target| of each element, unreduced: see `L1Loss`.
 
     Args:
         pred: any shape.
         target: of the shape of ``pred``.
+        pairwise: every row of ``pred``, (…,Q,4), with every row of ``target``, (…,M,4), summed over the last axis.
 
     Returns:
-        The shape of ``pred``.
+        The shape of ``pred``; (…,Q,M) with ``pairwise``.
+
+    Example:
+        >>> import torch
+        >>> l1_loss(torch.tensor([[0.0, 1.0], [2.0, 2.0]]), torch.tensor([[0.0, 0.0]]), pairwise=True)
+        tensor([[1.],
+                [4.]])
     """
-    return F.l1_loss(pred, target, reduction="none")
+    if pairwise:
+        pred, target = torch.broadcast_tensors(pred, target)
+    value = F.l1_loss(pred, target, reduction="none")
+    return value.sum(-1) if pairwise else value
 
 
 @definition(layout="elements", prepare=_prepare, mean=_smooth_l1_mean, large_mean=True)
@@ -173,6 +188,7 @@ class L1Loss(BaseLoss):
 
     example = examples.VALUES
     function = l1_loss
+    internal_options = ("pairwise",)  # a loss has a target for each prediction
 
 
 class BalancedL1Loss(BaseLoss):

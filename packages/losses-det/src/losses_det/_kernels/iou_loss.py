@@ -204,13 +204,19 @@ _PENALTIES: dict[Any, tuple[Term, ...]] = {
 _PENALTIES[iou_loss] = ()
 
 
-def _has_more_temporaries(pred: Tensor, target: Tensor, *, power: float, inner_ratio: float | None, **_: Any) -> bool:
-    return power != 1 or inner_ratio is not None
+def _has_one_target_each(pred: Tensor, target: Tensor, *, pairwise: bool = False, **_: Any) -> bool:
+    return not pairwise
+
+
+def _has_more_temporaries(
+    pred: Tensor, target: Tensor, *, power: float, inner_ratio: float | None, pairwise: bool = False, **_: Any
+) -> bool:
+    return (power != 1 or inner_ratio is not None) and not pairwise
 
 
 for _loss, _terms in _PENALTIES.items():
     _implementation = partial(_evaluate, terms=_terms, hull=bool(_terms))
-    kernel(_loss)(_implementation)
+    kernel(_loss, supports=_has_one_target_each)(_implementation)
     kernel(_loss, supports=_has_more_temporaries, temporaries=26)(_implementation)
 kernel(iou_with_corners, temporaries=20)(partial(_evaluate, terms=(_corner_distance,), hull=False, penalty_power=1.0))
 

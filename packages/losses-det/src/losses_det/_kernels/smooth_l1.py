@@ -12,7 +12,11 @@ from losses_core.kernels import kernel
 from losses_det.smooth_l1 import balanced_l1_loss, l1_loss, smooth_l1_loss
 
 
-@kernel(l1_loss, bound=1.0, temporaries=5)
+def _has_one_target_each(pred: Tensor, target: Tensor, *, pairwise: bool = False) -> bool:
+    return not pairwise
+
+
+@kernel(l1_loss, bound=1.0, supports=_has_one_target_each, temporaries=5)
 def l1_kernel(x: Tensor, target: Tensor, *, needs_grad: bool) -> tuple[Tensor, Tensor | None]:
     """|difference|, and its sign."""
     difference = x - target

@@ -23,6 +23,7 @@ class BoxLoss(BaseLoss):
     """Options and weights of the family: a weight of each coordinate, (…,4), counts by its mean."""
 
     example = examples.BOXES
+    internal_options = ("pairwise",)  # a loss has a target for each prediction
 
     def __init__(
         self,

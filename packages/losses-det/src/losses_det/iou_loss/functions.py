@@ -18,6 +18,7 @@ from losses_det._geometry import (
     box_pair,
     centre_distance,
     empty_hull,
+    every_pair,
     side_difference,
     side_ratio,
     with_penalties,
@@ -42,10 +43,15 @@ def prepare_boxes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tenso
     checks.tensor("target", target)
     if pred.ndim == 0 or pred.shape[-1] != 4:
         raise InputError(f"expected pred with boxes of shape (…, 4); got {tuple(pred.shape)}.")
-    if pred.shape != target.shape:
+    if options.pop("pairwise", False):
+        if target.ndim == 0 or target.shape[-1] != 4:
+            raise InputError(f"expected target with boxes of shape (…, 4); got {tuple(target.shape)}.")
+        pred, target = every_pair(pred, target)
+        options["pairwise"] = True
+    elif pred.shape != target.shape:
         raise InputError(
             f"expected target of the shape of pred {tuple(pred.shape)}; got {tuple(target.shape)}. "
-            "Boxes are compared row by row: match them first, for example with compute_iou(..., pairwise=True)."
+            "Boxes are compared row by row: match them first, or compare every pair with pairwise=True."
         )
     return pred, target if target.is_floating_point() else target.to(pred.dtype), options
 
@@ -61,6 +67,7 @@ def iou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) of each pair of boxes, unreduced: see `IoULoss`.
 
@@ -73,12 +80,20 @@ def iou_loss(
         power: exponent of the IoU and of each penalty ≥ 1, in ``linear`` alone.
         inner_ratio: f takes the IoU of boxes scaled by it; None: of the boxes.
         focal_gamma: exponent ≥ 0 of the IoU that the loss is multiplied with.
+        pairwise: every box of ``pred``, (…,Q,4), with every box of ``target``, (…,M,4).
 
     Returns:
-        (…)
+        (…); (…,Q,M) with ``pairwise``.
 
     Raises:
         InputError: a last axis that is not 4, unequal shapes, an unknown mode or format, a power in another mode.
+
+    Example:
+        >>> import torch
+        >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 4.0]])
+        >>> iou_loss(boxes, boxes[:1], mode="linear", pairwise=True)
+        tensor([[0.0000],
+                [0.5000]])
     """
     return with_penalties(box_pair(pred, target, eps, bbox_format, inner_ratio), mode, (), power, focal_gamma)
 
@@ -94,6 +109,7 @@ def giou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) plus the empty share of the hull, unreduced: see `GIoULoss`; arguments as in `iou_loss`."""
     pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
@@ -111,6 +127,7 @@ def diou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) plus the distance of the centres, unreduced: see `DIoULoss`; arguments as in `iou_loss`."""
     pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
@@ -128,6 +145,7 @@ def ciou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) plus distance and aspect ratio, unreduced: see `CIoULoss`; arguments as in `iou_loss`."""
     pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
@@ -145,6 +163,7 @@ def eiou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) plus distance and side differences, unreduced: see `EIoULoss`; arguments as in `iou_loss`."""
     pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
@@ -163,6 +182,7 @@ def siou_loss(
     power: float = 1.0,
     inner_ratio: float | None = None,
     focal_gamma: float = 0.0,
+    pairwise: bool = False,
 ) -> Tensor:
     """f(IoU) plus angle-aware distance and shape, unreduced: see `SIoULoss`.
 
@@ -176,9 +196,10 @@ def siou_loss(
         power: as in `iou_loss`.
         inner_ratio: as in `iou_loss`.
         focal_gamma: as in `iou_loss`.
+        pairwise: as in `iou_loss`.
 
     Returns:
-        (…)
+        (…); (…,Q,M) with ``pairwise``.
     """
     pair = box_pair(pred, target, eps, bbox_format, inner_ratio)
     return with_penalties(pair, mode, [angle_distance(pair) + side_ratio(pair, theta)], power, focal_gamma)
