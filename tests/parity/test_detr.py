@@ -146,7 +146,7 @@ def test_varifocal_scores(head: Head) -> None:
     labels, quality = scores(head)
     target = torch.zeros(3, 10, CLASSES + 1, dtype=torch.float64)
     target.scatter_(2, labels[..., None], quality[..., None])
-    loss = build_loss({"type": "VarifocalLoss", "alpha": 0.75, "gamma": 2.0, "iou_weighted": True})
+    loss = build_loss({"type": "VarifocalLoss", "alpha": 0.75, "gamma": 2.0, "detach_weight": True})
     ours = loss(head.outputs["logits"], target[..., :CLASSES], avg_factor=head.number)
     same(ours, theirs["loss_vfl"], head.outputs["logits"])
 

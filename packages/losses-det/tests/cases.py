@@ -551,6 +551,7 @@ CASES = [
     ),
     Case("VariFocalLoss", scores, oracles.varifocal, {"alpha": 0.5, "gamma": 0.5}, id="soft power", edges=SCORE_EDGES),
     Case("VariFocalLoss", scores, oracles.varifocal, {"gamma": 0}, id="plain", edges=SCORE_EDGES),
+    Case("VariFocalLoss", scores, oracles.varifocal, {"detach_weight": True}, id="detached", **FOCUS),
     Case(
         "VariFocalLoss",
         probabilities(scores),

@@ -193,7 +193,7 @@ def quality_focal(pred, target, beta=2.0, use_sigmoid=True):
     return (np.abs(y - p) ** beta * _bce(p, y)).sum(-1), 1.0
 
 
-def varifocal(pred, target, alpha=0.75, gamma=2.0, use_sigmoid=True, iou_weighted=True):
+def varifocal(pred, target, alpha=0.75, gamma=2.0, use_sigmoid=True, iou_weighted=True, detach_weight=False):
     p = _probability(pred, use_sigmoid)
     positive = target if iou_weighted else np.ones_like(target)
     return np.where(target > 0, positive, alpha * p**gamma) * _bce(p, target), 1.0

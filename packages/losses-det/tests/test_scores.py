@@ -188,6 +188,22 @@ class TestVarifocal:
         wanted = 0.75 * pred.sigmoid() ** 2 * F.softplus(pred)
         torch.testing.assert_close(varifocal_loss(pred, torch.zeros(5, 3)), wanted)
 
+    @pytest.mark.parametrize("with_logits", [True, False])
+    @pytest.mark.parametrize("gamma", [2.0, 1.5])
+    def test_constants_of_the_gradient(self, gamma, with_logits):
+        """With ``detach_weight`` the factor of a negative, p^γ, is not differentiated."""
+        pred = 3 * torch.randn(40, 7, dtype=torch.float64)
+        pred = pred if with_logits else pred.sigmoid()
+        target = (torch.rand_like(pred) * (torch.rand_like(pred) > 0.5)).double()
+        leaf = pred.clone().requires_grad_()
+        p = leaf.sigmoid() if with_logits else leaf
+        factor = torch.where(target > 0, target, 0.75 * p.detach() ** gamma)
+        wanted = factor * F.binary_cross_entropy(p, target, reduction="none")
+        loss = VariFocalLoss(gamma=gamma, use_sigmoid=with_logits, detach_weight=True, reduction="none")
+        value = loss(leaf, target)
+        torch.testing.assert_close(value, wanted)
+        torch.testing.assert_close(gradient(value, leaf), gradient(wanted, leaf))
+
     @pytest.mark.parametrize("gamma", [0, 0.5, 1, 1.5, 2, 3])
     @pytest.mark.parametrize("iou_weighted", [True, False])
     def test_gradient(self, gamma, iou_weighted):

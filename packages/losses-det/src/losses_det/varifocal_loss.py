@@ -36,6 +36,7 @@ def varifocal_loss(
     gamma: float = 2.0,
     use_sigmoid: bool = True,
     iou_weighted: bool = True,
+    detach_weight: bool = False,
 ) -> Tensor:
     """Varifocal loss of each element, unreduced: see `VariFocalLoss`.
 
@@ -46,13 +47,15 @@ def varifocal_loss(
         gamma: focusing of the negatives ≥ 0.
         use_sigmoid: what ``pred`` holds.
         iou_weighted: weight a positive by its score, not by 1.
+        detach_weight: the focusing factor is a constant in the gradient.
 
     Returns:
         The shape of ``pred``.
     """
     distance, entropy = distance_and_entropy(pred, target, use_sigmoid)
     positive = target if iou_weighted else torch.ones_like(target)
-    return torch.where(target > 0, positive, alpha * focused(distance, gamma)) * entropy
+    focus = focused(distance.detach() if detach_weight else distance, gamma)
+    return torch.where(target > 0, positive, alpha * focus) * entropy
 
 
 class VariFocalLoss(BaseLoss):
@@ -70,6 +73,7 @@ class VariFocalLoss(BaseLoss):
         gamma: focusing of the negatives ≥ 0. Default: 2.
         use_sigmoid: pred holds logits (True) or probabilities. Default: True.
         iou_weighted: weight a positive by its score q; else by 1. Default: True.
+        detach_weight: let no gradient flow through :math:`p^\gamma`, as in RT-DETR and D-FINE. Default: False.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -96,7 +100,7 @@ class VariFocalLoss(BaseLoss):
 
     Notes:
         ``alpha`` weights the negatives, not the positives as in the focal loss. The gradient flows through the focusing
-        factor, as in the authors' code. Also registered as ``VarifocalLoss``.
+        factor, as in the authors' code; with ``detach_weight`` it does not. Also registered as ``VarifocalLoss``.
     """
 
     example = examples.SCORES.probabilities_if("use_sigmoid", False)
@@ -108,6 +112,7 @@ class VariFocalLoss(BaseLoss):
         gamma: float = 2.0,
         use_sigmoid: bool = True,
         iou_weighted: bool = True,
+        detach_weight: bool = False,
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
@@ -115,6 +120,7 @@ class VariFocalLoss(BaseLoss):
         self.gamma = checks.number(self, "gamma", gamma, low=0)
         self.use_sigmoid = checks.flag(self, "use_sigmoid", use_sigmoid)
         self.iou_weighted = checks.flag(self, "iou_weighted", iou_weighted)
+        self.detach_weight = checks.flag(self, "detach_weight", detach_weight)
 
 
 VarifocalLoss = VariFocalLoss

@@ -19,6 +19,7 @@ def varifocal_kernel(
     gamma: float,
     use_sigmoid: bool,
     iou_weighted: bool,
+    detach_weight: bool,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """A positive has the weight q (or 1), a negative α |p - q|^γ."""
@@ -27,4 +28,5 @@ def varifocal_kernel(
     value = torch.where(positive, weight, scores.focus(gamma).mul_(alpha)).mul_(scores.entropy)
     if not needs_grad:
         return value, None
-    return value, torch.where(positive, weight * scores.entropy_grad(), scores.focused_grad(gamma).mul_(alpha))
+    focused = scores.focus(gamma).mul_(scores.entropy_grad()) if detach_weight else scores.focused_grad(gamma)
+    return value, torch.where(positive, weight * scores.entropy_grad(), focused.mul_(alpha))
