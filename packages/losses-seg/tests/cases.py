@@ -351,7 +351,7 @@ def _cl_dice(kind, id="", **options):
 
 def _skeleton_recall(kind, id="", **options):
     saved = kind["saved"] and kind["saved"] + 1.25  # beside pred, its probabilities, and the skeleton in bytes
-    kind = {**kind, "peak": 2.5, "saved": saved, **(LONG_TO_TRACE if id else {})}
+    kind = {**kind, "peak": 2.5, "saved": saved}
     return _case("SkeletonRecallLoss", shape_oracles.skeleton_recall, kind, id, **options)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses_core.distributed import gather_cat, named_group
 from losses_core.utils.autograd import transforms_active
-from losses_seg import _edt
+from losses_seg import _edt, _skeleton
 
 
 def _is_opaque(tensor: Tensor) -> bool:
@@ -208,6 +208,37 @@ def sort_rows_op(key: Tensor) -> tuple[Tensor, Tensor]:
 @sort_rows_op.register_fake
 def _(key: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(key), torch.empty_like(key, dtype=torch.int64)
+
+
+def truth_skeleton(
+    pred: Tensor, target: Tensor, ignored: Tensor | None, iterations: int, *, first: int = 0, tube: int | None = None
+) -> Tensor:
+    """`losses_seg._skeleton.truth_skeleton`, as one operator for a compiler.
+
+    It would fuse the iterations into one loop, where every minimum is computed anew for each of its neighbours.
+    """
+    if torch.compiler.is_compiling() and not transforms_active():
+        result: Tensor = truth_skeleton_op(pred.detach(), target, ignored, iterations, first, tube)
+        return result
+    return _skeleton.truth_skeleton(pred, target, ignored, iterations, first=first, tube=tube)
+
+
+@torch.library.custom_op(
+    "losses_seg::truth_skeleton",
+    mutates_args=(),
+    schema="(Tensor pred, Tensor target, Tensor? ignored, int iterations, int first, int? tube) -> Tensor",
+)
+def truth_skeleton_op(
+    pred: Tensor, target: Tensor, ignored: Tensor | None, iterations: int, first: int, tube: int | None
+) -> Tensor:
+    """`truth_skeleton` for a compiler."""
+    return _skeleton.truth_skeleton(pred, target, ignored, iterations, first=first, tube=tube)
+
+
+@truth_skeleton_op.register_fake
+def _(pred: Tensor, target: Tensor, _i: Tensor | None, _k: int, first: int, tube: int | None) -> Tensor:
+    dtype = _skeleton.skeleton_dtype(pred, target, tube)
+    return pred.new_empty((pred.shape[0], pred.shape[1] - first, *pred.shape[2:]), dtype=dtype)
 
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {

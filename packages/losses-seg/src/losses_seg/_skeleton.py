@@ -105,8 +105,15 @@ def truth_skeleton(
             parts.append(_skeleton_of(g, hidden, iterations, tube))
         images.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
     if not images:
-        return pred.new_zeros((0, classes, *pred.shape[2:]), dtype=torch.uint8)
+        return pred.new_zeros((0, classes, *pred.shape[2:]), dtype=skeleton_dtype(pred, target, tube))
     return torch.cat(images) if len(images) > 1 else images[0]
+
+
+def skeleton_dtype(pred: Tensor, target: Tensor, tube: int | None) -> torch.dtype:
+    """The dtype of a skeleton of the truth."""
+    if tube is not None or is_labels(pred, target) or not target.is_floating_point():
+        return torch.uint8
+    return torch.float64 if target.dtype == torch.float64 else torch.float32
 
 
 def _skeleton_of(g: Tensor, ignored: Tensor | None, iterations: int, tube: int | None) -> Tensor:

@@ -16,8 +16,9 @@ from losses_core.utils import checks
 from losses_core.utils.precision import upcast
 from losses_core.utils.stable import ratio
 from losses_seg._activation import probabilities
+from losses_seg._ops import truth_skeleton
 from losses_seg._region import Region, loss_per_class, prepare_region
-from losses_seg._skeleton import soft_skeleton, truth_skeleton
+from losses_seg._skeleton import soft_skeleton
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import (
     ACTIVATIONS,

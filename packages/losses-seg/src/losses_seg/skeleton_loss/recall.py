@@ -13,8 +13,8 @@ from losses_core.errors import InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.value_checks import check_labels, check_probabilities
+from losses_seg._ops import truth_skeleton
 from losses_seg._region import loss_per_class, positive, prepare_region, region
-from losses_seg._skeleton import truth_skeleton
 from losses_seg._sync import BatchReducedLoss, SyncGroup
 from losses_seg._targets import ACTIVATIONS, Activation, Classes, check_classes, ignored_mask
 from losses_seg.skeleton_loss.cldice import check_iterations, first_class
