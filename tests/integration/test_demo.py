@@ -9,7 +9,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def test_demo(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "digits", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "digits", "--seeds", "1", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     tasks = [path.stem for path in (EXAMPLES / "digits" / "tasks").glob("*.py") if not path.stem.startswith("_")]

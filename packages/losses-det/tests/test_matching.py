@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses_core import ConfigError, InputError, build_loss
-from losses_det import GIoULoss
+from losses_core import ConfigError, InputError, build_loss, compute_iou
+from losses_det import GIoULoss, L1Loss, VariFocalLoss
 from losses_det.matching import HungarianMatcher, Matches, pairwise_cost
 from losses_det.matching import _solver as solvers
 from losses_det.matching import costs as cost_functions
@@ -577,3 +577,26 @@ def test_without_numpy(monkeypatch):
 
 def test_the_own_solver_is_short():
     assert len(inspect.getsource(solvers.solve).splitlines()) <= 60
+
+
+def test_a_training_step_waits_once():
+    """Matching, RT-DETR's losses of all layers and the backward, on a device that has no values to look at."""
+    pred, target = data((3, 2), sizes=(3, 5))
+    pred = {key: part.to("meta").requires_grad_() for key, part in pred.items()}
+    target = [{key: part.to("meta") for key, part in entry.items()} for entry in target]
+    matcher, scores = HungarianMatcher(RT_DETR), VariFocalLoss(detach_weight=True)
+    l1, giou = L1Loss(loss_weight=5.0), GIoULoss(bbox_format="cxcywh", loss_weight=2.0)
+    with Accelerator(1) as mode:
+        total = 0
+        for layer, found in enumerate(matcher(pred, target)):
+            image, query, _ = found.batch_index()
+            boxes = torch.cat([t["boxes"][index] for t, (_, index) in zip(target, found, strict=True)])
+            labels = torch.cat([t["labels"][index] for t, (_, index) in zip(target, found, strict=True)])
+            matched, logits = pred["boxes"][layer, image, query], pred["logits"][layer]
+            quality = torch.zeros_like(logits)
+            quality[image, query, labels] = compute_iou(matched.detach(), boxes, bbox_format="cxcywh")
+            total = total + scores(logits, quality, avg_factor=8)
+            total = total + l1(matched, boxes, avg_factor=8) + giou(matched, boxes, avg_factor=8)
+        total.backward()
+    assert mode.copies == [("meta", "cpu"), ("cpu", "meta")]
+    assert pred["boxes"].grad.shape == pred["boxes"].shape

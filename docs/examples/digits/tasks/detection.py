@@ -4,6 +4,7 @@ Every location of a feature map scores the ten digits and gives, for each side o
 distance to it, as in generalised focal loss (Li et al. 2020).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from losses_core import CombinedLoss, LossTerms, compute_iou
+from losses_core.config import Config
 
 from ..canvas import SIZE, paste
 from ..data import load
@@ -23,6 +25,12 @@ from ..training import Task
 STRIDE = 4
 BINS = 8  # distances of 0 … 7 strides: reg_max 7 in the YAML file
 BACKGROUND = 10
+OTHERS: tuple[dict[str, Any], ...] = (
+    {"type": "L1Loss", "loss_weight": 0.2},
+    {"type": "IoULoss", "loss_weight": 2.0},
+    {"type": "MPDIoULoss", "image_size": (SIZE, SIZE), "loss_weight": 2.0},
+    {"type": "NWDLoss", "loss_weight": 2.0},
+)
 SHOWN, GAP = 4, 4
 """Canvases in the picture, and the pixels between them."""
 
@@ -83,6 +91,7 @@ class Detection(Task):
     epochs = 8
     batch_size = 32
     learning_rate = 1e-2
+    has_to_win = False
 
     def __init__(self) -> None:
         train, test = load()
@@ -90,6 +99,11 @@ class Detection(Task):
         self.train = TensorDataset(made.images, made.boxes, made.labels)
         self.test = paste(*test, count=150, seed=1)
         self.model = Detector()
+
+    @classmethod
+    def others(cls, loss: Mapping[str, Any]) -> dict[str, Config]:
+        """Other losses of the boxes."""
+        return {f"box: {box['type']}": {**loss, "box": box} for box in OTHERS}
 
     def terms(self, criterion: CombinedLoss, batch: tuple[Tensor, ...]) -> LossTerms:
         images, boxes, labels = batch

@@ -1,9 +1,13 @@
 """Which digit is it, where some digits are rare in the training data? All of them count alike on the test data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch.utils.data import TensorDataset
 
 from losses_core import load_config
+from losses_core.config import Config
 
 from .classification import EXAMPLES, Classification
 
@@ -12,7 +16,10 @@ class LongTail(Classification):
     metric = "accuracy"
     goal = 0.8
     epochs = 40
-    baseline = "CrossEntropyLoss"
+
+    @classmethod
+    def others(cls, loss: Mapping[str, Any]) -> dict[str, Config]:
+        return {"CrossEntropyLoss": "CrossEntropyLoss"}
 
     def __init__(self) -> None:
         super().__init__()

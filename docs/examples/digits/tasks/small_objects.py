@@ -1,11 +1,15 @@
 """Which pixels are ink, where there is little of it under much noise? Canvases of one to three small digits."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from losses_core import CombinedLoss, LossTerms
+from losses_core.config import Config
 
 from ..canvas import Canvases, paste
 from ..data import load
@@ -23,7 +27,6 @@ class SmallObjects(Task):
     epochs = 9
     batch_size = 32
     learning_rate = 1e-2
-    baseline = "CrossEntropyLoss"
 
     def __init__(self) -> None:
         train, test = load()
@@ -35,6 +38,10 @@ class SmallObjects(Task):
             *(nn.Conv2d(8, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU()),
             nn.Conv2d(8, 2, 5, padding=2),
         )
+
+    @classmethod
+    def others(cls, loss: Mapping[str, Any]) -> dict[str, Config]:
+        return {"CrossEntropyLoss": "CrossEntropyLoss"}
 
     def terms(self, criterion: CombinedLoss, batch: tuple[Tensor, ...]) -> LossTerms:
         images, ink = batch
