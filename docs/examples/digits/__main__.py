@@ -52,7 +52,7 @@ def compare(name: str, losses: dict[str, Config], trained: Task, seeds: int, con
 
     ``trained`` is the task as the first loss has trained it from the first seed.
     """
-    table, quiet = Table("loss", "mean", f"from {seeds} seeds", box=None), Console(quiet=True)
+    table, quiet = Table("loss", "mean", "by seed", box=None), Console(quiet=True)
     means = []
     for label, loss in losses.items():
         known = [] if means else [trained]
