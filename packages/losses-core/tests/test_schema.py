@@ -37,9 +37,17 @@ GOOD = [
     {"kd": {"type": "GapLoss", "inputs": PATHS}},
     {"type": "SquareLoss", "inputs": {**PATHS, "mask": "mask", "weight": "w", "avg_factor": "n"}},
     {"a": {"b": [{"type": "SquareLoss", "inputs": PATHS}]}},
+    {"type": "LayeredLoss", "loss": ["GapLoss", "SquareLoss"], "weights": [1, 0.5], "resize": None, "loss_weight": 2},
+    {"type": "LayeredLoss", "loss": {"type": "SquareLoss"}, "weights": "exp", "resize": "area"},
+    {"type": "ChunkedLoss", "loss": {"type": "GapLoss", "weight": 2}, "chunk_size": 64, "over": "batch"},
 ]
 BAD = [
     "GapLos",
+    {"type": "LayeredLoss"},
+    {"type": "LayeredLoss", "loss": "GapLos"},
+    {"type": "LayeredLoss", "loss": "GapLoss", "weights": "linear"},
+    {"type": "ChunkedLoss", "loss": "GapLoss", "over": "columns"},
+    {"type": "ChunkedLoss", "loss": "GapLoss", "chunk_siz": 3},
     "losses_core:GapLoss",
     None,
     3,
@@ -248,6 +256,24 @@ def test_limits_are_those_of_the_constructor() -> None:
     for parameters in ({"gamma": -1}, {"gamma": 10}, {"mode": "some"}, {"count": 1}):
         assert find_faults(config | parameters)
         assert not check.is_valid(config | parameters), parameters
+
+
+class BareLoss(BaseLoss):
+    """Takes none of the common options."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def _forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        return self.alpha * (pred - target).abs()
+
+
+def test_a_loss_without_the_common_options() -> None:
+    LOSSES.register(BareLoss)
+    validator = Draft7Validator(config_schema())
+    assert validator.is_valid({"type": "BareLoss", "alpha": 2})
+    assert not validator.is_valid({"type": "BareLoss", "weight": 2})
 
 
 def test_plug_ins(site: FakeSite) -> None:
