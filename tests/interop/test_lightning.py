@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from losses_core import LOSSES, BaseLoss, build_multi_loss
 from losses_testkit.jobs import pixel_classifier
 
-from .data import images
+from .data import NEEDED, images
 
 
 def parser() -> jsonargparse.ArgumentParser:
@@ -25,10 +25,12 @@ def parser() -> jsonargparse.ArgumentParser:
 def test_every_class_is_an_option_with_its_defaults(name):
     cls = LOSSES[name]
     path = f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
-    made = parser()
-    loss = made.instantiate(made.parse_args([f"--loss={path}", "--loss.loss_weight=2.0"])).loss
+    made, needed = parser(), NEEDED.get(name, {})
+    options = {"loss_weight": 2.0, **needed}
+    given = [f"--loss={path}", *(f"--loss.{key}={value}" for key, value in options.items())]
+    loss = made.instantiate(made.parse_args(given)).loss
     assert type(loss) is cls
-    assert loss.to_config() == cls(loss_weight=2.0).to_config()
+    assert loss.to_config() == cls(**options).to_config()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from losses_core import LOSSES, RegistryError, build_loss
 from losses_core.interop import register_mmengine
 from losses_testkit.jobs import pixel_classifier
 
-from .data import images
+from .data import NEEDED, images
 
 
 def test_a_registry_builds_every_loss_from_its_dotted_name():
@@ -23,7 +23,8 @@ def test_a_registry_builds_every_loss_from_its_dotted_name():
     for name in LOSSES:
         cls = LOSSES[name]
         package = cls.__module__.partition(".")[0]
-        assert type(registry.build({"type": f"{package}.{cls.__name__}"})) is cls
+        config = {"type": f"{package}.{cls.__name__}", **NEEDED.get(name, {})}
+        assert type(registry.build(config)) is cls
 
 
 def test_a_config_file_of_mmengine_goes_into_build_loss(tmp_path):
