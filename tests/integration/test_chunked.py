@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from losses_core import LOSSES, ChunkedLoss, ConfigError, InputError, build_loss, use_definitions
+from losses_core import LOSSES, ChunkedLoss, ConfigError, InputError, _chunks, build_loss, use_definitions
 from losses_core._memory import PeakMemory
 from losses_testkit.case import Inputs
 from losses_testkit.distribution import close, shards
@@ -102,6 +102,33 @@ def test_other_precisions_equal_the_whole_to_rounding(dtype: torch.dtype) -> Non
     actual = gradients(value, features, *head.parameters())
     assert [gradient.dtype for gradient in actual] == [dtype] * 3
     same([value, *actual], [expected, *gradients(expected, features, *head.parameters())], tolerance)
+
+
+@pytest.mark.parametrize("as_module", [False, True])
+def test_gradients_added_up_in_pieces_are_the_same(as_module: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, target, linear = token_inputs(torch.bfloat16)
+    head = nn.Sequential(linear) if as_module else linear
+    chunked, wanted = ChunkedLoss(build_loss("CrossEntropyLoss"), 4), [features, *head.parameters()]
+    expected = gradients(chunked(features, target, head), *wanted)
+    monkeypatch.setattr(_chunks, "ACCUMULATED_AT_ONCE", 2 * WIDTH + 1)  # two rows of the weight; the last piece has one
+    same(gradients(chunked(features, target, head), *wanted), expected, 0.0)
+
+
+def test_nothing_costs_nothing() -> None:
+    _, target, head = token_inputs()
+    features = torch.zeros(0, 7, WIDTH, dtype=torch.float64, requires_grad=True)
+    value = ChunkedLoss(build_loss("CrossEntropyLoss"), 4)(features, target[:0], head)
+    value.backward()
+    assert value == 0
+    assert not head.weight.grad.any()
+
+
+@pytest.mark.parametrize("over", ["rows", "batch"])
+def test_a_word_for_coupled_that_is_unknown_is_refused(over: str) -> None:
+    loss = build_loss("CrossEntropyLoss")
+    loss.coupled = "sample"
+    with pytest.raises(ConfigError, match="couples the rows"):
+        ChunkedLoss(loss, over=over)
 
 
 @pytest.mark.parametrize("as_module", [False, True])
@@ -278,13 +305,10 @@ def test_peak_memory_of_a_dense_head() -> None:
     assert memory.peak < logits / 2
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("name", [name for name in LOSSES if isinstance(LOSSES[name].coupled, str)])
 def test_a_loss_that_couples_rows_is_refused_with_the_way_out(name: str) -> None:
-    cls = LOSSES[name]
-    if cls.coupled is None or not isinstance(cls.coupled, str):
-        pytest.skip("it does not, or that depends on its options")
     needed = {"SeesawLoss": {"num_classes": 3}, "MGDLoss": {"student_channels": 4, "teacher_channels": 4}}
-    loss = cls(**needed.get(name, {}))
+    loss = LOSSES[name](**needed.get(name, {}))
     with pytest.raises(ConfigError, match=r"couples the rows of (a sample\. Use over='batch'|the batch\. Call it on)"):
         ChunkedLoss(loss)
 

@@ -72,6 +72,13 @@ def test_what_is_given_for_each_layer_goes_there() -> None:
         torch.testing.assert_close(terms[f"layer_{index}"], expected)
 
 
+def test_a_pair_of_labels_and_scores_is_one_target() -> None:
+    preds, pair = torch.randn(2, 6, 3), (torch.tensor([0, 1, 2, 3, 3, 1]), torch.rand(6))  # as many layers as tensors
+    terms, single = LayeredLoss("MALoss").terms(preds, pair), build_loss("MALoss")
+    for index in range(2):
+        torch.testing.assert_close(terms[f"layer_{index}"], single(preds[index], pair))
+
+
 @pytest.mark.parametrize("sizes", [(7, 5), (16, 16), (3, 20)])
 def test_nearest_is_that_of_torch_and_keeps_every_dtype(sizes) -> None:
     target = torch.randint(0, 300, (2, 13, 10))

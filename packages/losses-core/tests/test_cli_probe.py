@@ -68,6 +68,12 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split()[3].endswith("%")
 
 
+def test_a_wrapped_loss_is_named(probe: Any) -> None:
+    """Its call takes a head, or the predictions of several layers."""
+    for name in ("ChunkedLoss", "LayeredLoss"):
+        assert f"{name} takes a head or several layers" in probe({"type": name, "loss": "ErrorLoss"})
+
+
 def test_dtype_and_seed(probe: Any) -> None:
     assert probe("ErrorLoss", "--dtype", "float64")["error"]["dtype"] == "float64"
     half = probe("ErrorLoss", "--dtype", "float16")["error"]

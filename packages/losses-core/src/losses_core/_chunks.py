@@ -151,7 +151,7 @@ class ChunkJob:
     def run(self, features: Tensor, needs_grad: bool) -> tuple[Tensor, Grads | None]:
         """The sum over all chunks; sets the denominator."""
         wanted = features if features.requires_grad else None
-        grads, total = Grads(wanted, self.learned) if needs_grad else None, None
+        grads, values = Grads(wanted, self.learned) if needs_grad else None, []
         for start, end in self.cut.bounds():
             part = self.cut.part(features.detach(), start, end)
             if grads is None:
@@ -160,13 +160,12 @@ class ChunkJob:
                 value, denominator = self._through_linear(self.head, part, start, end, grads)
             else:
                 value, denominator = self._through_module(self.head, part, start, end, grads)
-            total = value.detach() if total is None else total + value.detach()
+            values.append(value.detach())
             if denominator is not None:
                 self.denominator = denominator if self.denominator is None else self.denominator + denominator
         if grads is not None:
             grads.cast(self.learned)
-        assert total is not None
-        return total, grads
+        return torch.stack(values).sum(), grads
 
     def _through_linear(
         self, head: LinearHead, part: Tensor, start: int, end: int, grads: Grads

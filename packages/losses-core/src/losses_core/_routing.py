@@ -49,6 +49,14 @@ def refuse_unknown(name: str, value: Mapping[str, Any], labels: Collection[str])
             )
 
 
+def refuse_unknown_keywords(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise for a keyword of a call that no term declares."""
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
+
+
 def arguments_of(
     label: str, call: Mapping[str, Any], routed: Collection[str], accepted: Collection[str]
 ) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class ChunkedLoss(Wrapper):
         loss = as_loss(loss)
         if not isinstance(loss, BaseLoss):
             raise ConfigError(f"ChunkedLoss: loss: expected one loss or its config; got {shown(loss)}.")
-        if loss.coupled == "batch" or (loss.coupled and over == "rows"):
+        if loss.coupled is not None and (loss.coupled, over) != ("image", "batch"):
             way_out = "Use over='batch'." if loss.coupled == "image" else "Call it on head(features)."
             raise ConfigError(
                 f"ChunkedLoss: {type(loss).__name__} cannot be computed chunk by chunk: its value couples the rows of "

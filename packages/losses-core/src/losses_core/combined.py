@@ -22,6 +22,7 @@ from losses_core._routing import (
     is_routed,
     look_up,
     refuse_unknown,
+    refuse_unknown_keywords,
 )
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
@@ -201,10 +202,7 @@ class CombinedLoss(LabelledLosses):
 
     def check_keywords(self, names: Iterable[str]) -> None:
         """Refuse a keyword that no member declares."""
-        for name in names:
-            if name not in self._keywords:
-                hint = did_you_mean(name, self._keywords)
-                raise TypeError(f"CombinedLoss: unknown keyword {name!r}: no term declares it.{hint}")
+        refuse_unknown_keywords(names, self._keywords)
 
     def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[Evaluated]:
         labels = self.keys()
@@ -235,13 +233,12 @@ class CombinedLoss(LabelledLosses):
         loss_weight = number_of(self.loss_weight)
         if self.weighting is None and loss_weight == 1:
             return config
-        config = {"type": type(self).__name__, "losses": config}
-        if loss_weight != 1:
-            config["loss_weight"] = loss_weight
+        own = {} if loss_weight == 1 else {"loss_weight": loss_weight}
+        config = {"type": type(self).__name__, "losses": config, **own}
         return config if self.weighting is None else config | {"weighting": self.weighting.to_config()}
 
     def extra_repr(self) -> str:
-        return "" if (loss_weight := number_of(self.loss_weight)) == 1 else f"loss_weight={loss_weight}"
+        return "" if (weight := number_of(self.loss_weight)) == 1 else f"loss_weight={weight}"
 
 
 def labelled(losses: Any) -> dict[str, Member]:

@@ -45,7 +45,7 @@ class LayeredLoss(Wrapper):
 
     Shape:
         - preds: a list or tuple of L predictions, as the loss takes them, or one tensor (L,…).
-        - target: as the loss takes it, for all layers; or a list of L, which are not resized.
+        - target: as the loss takes it, for all layers, a tuple of tensors too; or a list of L, which are not resized.
         - weight, avg_factor: for all layers, or a list of L. A weight of the size of the target is resized with it, by
           the nearest.
 
@@ -146,7 +146,7 @@ class LayeredLoss(Wrapper):
             if factor == 0:
                 continue
             call = {name: values[index] for name, values in given.items() if values[index] is not None}
-            if not isinstance(target, list | tuple):
+            if not isinstance(target, list):
                 self._fit(call, pred, resized, f"layer_{index}")
             if reduction_override is not None:
                 call["reduction_override"] = reduction_override
@@ -220,8 +220,8 @@ class LayeredLoss(Wrapper):
 
 
 def _for_layers(name: str, value: Any, number: int) -> Sequence[Any]:
-    """One value for each layer."""
-    if not isinstance(value, list | tuple):
+    """One value for each layer; a tuple is one value, as a target of labels and scores is."""
+    if not isinstance(value, list):
         return [value] * number
     if len(value) != number:
         raise InputError(f"{name}: expected one for all layers or a list of {number}; got {len(value)}.", "LayeredLoss")
