@@ -146,6 +146,9 @@ class MGDLoss(BaseLoss):
             pred = pred.masked_fill(masked.reshape(-1, *(1,) * (pred.ndim - 1)), 0)
         return super()._evaluate_function(pred, target, weight, *others, **named)
 
+    def _normalizer(self, target: Any, weight: Tensor | None, num_classes: int | None, keywords: dict[str, Any]) -> int:
+        return prepare_teacher(target).shape[0]  # without drawing a mask
+
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """Generate the features to compare, in full precision."""
         pred = checks.tensor("pred", pred)
