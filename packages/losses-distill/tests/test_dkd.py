@@ -218,6 +218,7 @@ def test_logits_without_classes_are_an_error(shape):
         DKDLoss()(torch.zeros(shape), torch.zeros(shape), labels=torch.zeros(shape, dtype=torch.long))
 
 
+@pytest.mark.filterwarnings("ignore:DKDLoss with two classes")  # said once in a process
 @pytest.mark.parametrize("block", [1 << 16, 64, 7])
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.0, "temperature": 0.5}, {"beta": 0.0}], ids=str)
 @pytest.mark.parametrize(("shape", "class_dim"), LAYOUTS, ids=str)
