@@ -20,7 +20,7 @@ from losses_core.utils.focal import along_channels
 def _mean(
     pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, label_smoothing: float
 ) -> Tensor | None:
-    """The mean by torch's own operator; the masks are for an ignored NaN, and for a batch that is ignored as a whole."""
+    """The mean by torch's own operator, with masks for an ignored NaN and for a batch that is ignored as a whole."""
     if class_weight is not None or label_smoothing or target.ndim == pred.ndim:
         return None
     if ignore_index is None:
