@@ -86,7 +86,7 @@ def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Ker
     if not reason:
         reason = "no kernel supports these inputs"
         for candidate in reversed(call.definition.kernels):
-            if candidate.device is not None and candidate.device != call.pred.device.type:
+            if not candidate.fits(call.pred):
                 continue
             if candidate.layout is not None and not (reduced and weighs_rows(candidate.layout, weight, call.pred)):
                 continue

@@ -11,9 +11,9 @@ from losses_core import BaseLoss, InputError, LossOptions, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import match_dtype, upcast
+from losses_core.utils.warn import warn_user
 from losses_distill._adapter import check_channels
 from losses_distill._inputs import prepare_teacher
-from losses_distill._warn import warn_user
 from losses_distill.feature_loss._base import check_given_channels
 from losses_distill.feature_loss._generation import Generation, LazyGeneration
 
