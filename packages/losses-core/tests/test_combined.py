@@ -66,6 +66,29 @@ def test_each_member_is_evaluated_once() -> None:
     assert len(calls) == 4
 
 
+def test_log_dict_may_hold_raw_values_and_weights() -> None:
+    gap = GapLoss(loss_weight=2.0)
+    gap.loss_weight = torch.nn.Parameter(torch.tensor(3.0))
+    pred, target = batch()
+    terms = CombinedLoss({"gap": gap, "square": SquareLoss(loss_weight=0.5)}).terms(pred.requires_grad_(), target)
+    logged = terms.log_dict("train/", raw=True, weights=True)
+    assert list(logged)[3:] == ["train/raw/gap", "train/raw/square", "train/weight/gap", "train/weight/square"]
+    assert not any(value.requires_grad for value in logged.values())
+    for label in terms:
+        assert logged[f"train/loss/{label}"] == logged[f"train/raw/{label}"] * logged[f"train/weight/{label}"]
+
+
+def test_one_loss_has_terms() -> None:
+    loss, (pred, target) = GapLoss(loss_weight=2.0, loss_name="gap"), batch()
+    terms = loss.terms(pred.requires_grad_(), target, torch.ones(4), avg_factor=3.0)
+    assert list(terms) == ["gap"] and terms.weights == {"gap": 2.0}
+    assert torch.equal(terms.total, loss(pred, target, torch.ones(4), avg_factor=3.0))
+    assert torch.equal(terms.raw["gap"] * 2, terms["gap"])
+    terms.total.backward()
+    with pytest.raises(InputError, match=r"GapLoss: expected a reduction to a scalar, .* got 'none'"):
+        loss.terms(pred, target, reduction_override="none")
+
+
 def test_log_dict_and_to_mm() -> None:
     terms = combined().terms(*batch())
     logged = terms.log_dict("train/")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses_core import CombinedLoss, ConfigError, LossTerms, build_loss
+from losses_core import CombinedLoss, ConfigError, InputError, LayeredLoss, LossTerms, build_loss
 from losses_core.builder import find_faults
 from losses_core.schedules import SCHEDULES, build_schedule
 from losses_core.schema import config_schema
@@ -201,11 +201,11 @@ FAULTS: list[tuple[Any, str]] = [
     ),
     (
         {"type": "ScheduledWeighting", "schedules": {"b": {"type": "linear", "steps": 0}}},
-        "loss.weighting.schedules.b: Linear: steps: expected an integer >= 1; got 0",
+        "loss.weighting.schedules.b: Linear: steps: expected a number > 0; got 0",
     ),
     (
         {"type": "ScheduledWeighting", "schedules": {"b": {"type": "constant", "warmup": -1}}},
-        "loss.weighting.schedules.b: Constant: warmup: expected an integer >= 0; got -1",
+        "loss.weighting.schedules.b: Constant: warmup: expected a number >= 0; got -1",
     ),
     (
         {"type": "ScheduledWeighting", "schedules": {"b": {"type": "step", "every": 2, "factor": "half"}}},
@@ -259,3 +259,75 @@ def test_schedules_and_weightings_of_ones_own_are_taken_as_they_are() -> None:
     plain: Tensor = build_loss(config_of(None))(pred, target)
     torch.testing.assert_close(loss(pred, target), plain / 2)
     assert weighting.labels == ["a", "b"]
+
+
+def weight_at(criterion: CombinedLoss) -> float:
+    return float(criterion.terms(*batch()).weights["square"])
+
+
+def in_unit(unit: str, schedule: dict[str, Any]) -> CombinedLoss:
+    weighting = {"type": "ScheduledWeighting", "unit": unit, "schedules": {"square": schedule}}
+    losses = {"gap": "GapLoss", "square": {"type": "SquareLoss", "loss_weight": 0.5}}
+    built = build_loss({"type": "CombinedLoss", "losses": losses, "weighting": weighting})
+    assert isinstance(built, CombinedLoss)
+    return built
+
+
+def test_epochs_may_have_parts() -> None:
+    criterion = in_unit("epoch", {"type": "linear", "steps": 2.5})
+    criterion.step(0.5)
+    assert weight_at(criterion) == pytest.approx(0.5 * 0.2)
+    criterion.step()
+    assert weight_at(criterion) == pytest.approx(0.5 * 0.6)
+    other = build_loss(criterion.to_config())
+    other.load_state_dict(criterion.state_dict())
+    assert weight_at(other) == weight_at(criterion)
+
+
+def test_a_fraction_of_the_training() -> None:
+    criterion = in_unit("fraction", {"type": "cosine", "steps": 0.5, "warmup": 0.1})
+    found = []
+    for position in (0.0, 0.05, 0.25, 1.0):
+        criterion.step(position)
+        found.append(weight_at(criterion))
+    assert found == pytest.approx([0, 0.5 * 0.5 * (1 - math.cos(math.pi * 0.1)) / 2, 0.25, 0.5], abs=1e-6)
+    with pytest.raises(InputError, match="expected the part of the training that is over"):
+        criterion.step()
+    with pytest.raises(InputError, match=r"expected a part in \[0, 1\]; got 1.5"):
+        criterion.step(1.5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "schedule", "text"),
+    [
+        ("step", {"type": "linear", "steps": 2.5}, "schedules.square.steps: expected a whole number of steps; got 2.5"),
+        ("step", {"type": "constant", "warmup": 0.5}, "schedules.square.warmup: expected a whole number of steps"),
+        (
+            "fraction",
+            {"type": "step", "every": 2},
+            r"schedules.square.every: expected a part of the training in \[0, 1\]",
+        ),
+        ("batch", {"type": "constant"}, "unit: expected one of 'step', 'epoch', 'fraction'; got 'batch'"),
+    ],
+)
+def test_lengths_fit_their_unit(unit: str, schedule: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        in_unit(unit, schedule)
+
+
+class AnnealedLoss(GapLoss):
+    """A loss with a schedule of its own."""
+
+    steps_taken = 0
+
+    def step(self, position: float | None = None) -> None:
+        self.steps_taken += 1
+
+
+def test_step_reaches_a_loss_with_a_schedule_of_its_own() -> None:
+    annealed = AnnealedLoss()
+    weighting = UncertaintyWeighting()  # which has nothing to do
+    criterion = CombinedLoss({"square": SquareLoss(), "aux": CombinedLoss([annealed])}, weighting=weighting)
+    criterion.step()
+    LayeredLoss(CombinedLoss([annealed])).step()
+    assert annealed.steps_taken == 2

@@ -74,11 +74,13 @@ class LossTerms(Mapping[str, Tensor]):
         weights = {label: weight * factor for label, weight in self.weights.items()}
         return LossTerms(self.raw, weights, {label: penalty * factor for label, penalty in self.penalties.items()})
 
-    def log_dict(self, prefix: str = "") -> dict[str, Tensor]:
+    def log_dict(self, prefix: str = "", *, raw: bool = False, weights: bool = False) -> dict[str, Tensor]:
         """The terms and the total for a logger, detached; nothing waits for the device.
 
         Args:
             prefix: Put before each key, as `train/`.
+            raw: Whether to add each term before its weight, `{prefix}raw/{label}`.
+            weights: Whether to add the weights, `{prefix}weight/{label}`.
 
         Returns:
             `{prefix}loss/{label}` for each term, and `{prefix}loss/total`. The tensors hold neither the graph nor the
@@ -86,6 +88,12 @@ class LossTerms(Mapping[str, Tensor]):
         """
         named = {f"{prefix}loss/{label}": term for label, term in self._terms.items()}
         named[f"{prefix}loss/total"] = self.total
+        if raw:
+            named |= {f"{prefix}raw/{label}": value for label, value in self.raw.items()}
+        if weights:
+            for label, weight in self.weights.items():
+                value = self.raw[label].detach()
+                named[f"{prefix}weight/{label}"] = weight if isinstance(weight, Tensor) else value.new_full((), weight)
         # clone: the next step may write over the memory of these, as the replay of a CUDA graph does
         return {name: tensor.detach().clone() for name, tensor in named.items()}
 

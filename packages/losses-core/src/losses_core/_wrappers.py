@@ -19,6 +19,11 @@ class Wrapper(nn.Module):
     loss_weight: Any
     """A number; or a tensor, which may be learned."""
 
+    def step(self, position: float | None = None) -> None:
+        """Go on in the schedules of the loss inside, if it has any."""
+        inside: Any = self.loss
+        inside.step(position)
+
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_loss` builds this loss again."""
         raise NotImplementedError

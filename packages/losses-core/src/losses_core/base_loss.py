@@ -12,8 +12,9 @@ from losses_core._foreign import parameter_hint
 from losses_core._normalizers import NormalizerOfTarget
 from losses_core._options import check_weight, number_of, weight_for
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
+from losses_core._terms import LossTerms
 from losses_core.distributed import ProcessGroup, compute_all
-from losses_core.errors import ConfigError
+from losses_core.errors import ConfigError, InputError
 from losses_core.kernels import definition_of
 from losses_core.registry import LOSSES
 from losses_core.utils import checks
@@ -170,6 +171,38 @@ class BaseLoss(NormalizerOfTarget):
             pred, target, weight, avg_factor, reduction_override, _scale=float(loss_weight), **kwargs
         )
         return result.compute() if result.group is None else compute_all([result], [self.label])[0]
+
+    def terms(
+        self,
+        pred: Any,
+        target: Any,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        **kwargs: Any,
+    ) -> LossTerms:
+        """Compute the loss as a single term under its label, as `losses_core.CombinedLoss.terms` does of several.
+
+        So a training loop need not know how many losses its config names. Arguments are those of `forward`.
+
+        Returns:
+            Label → weighted loss, with the total and what to log.
+
+        Raises:
+            InputError: a reduction that gives no scalar; what the loss raises.
+        """
+        (value,) = compute_all(
+            [self._evaluate(pred, target, weight, avg_factor, reduction_override, **kwargs)], [self.label]
+        )
+        if value.ndim:
+            given = reduction_override or self.reduction
+            raise InputError(
+                f"expected a reduction to a scalar, 'mean' or 'sum', for a term; got {given!r}.", type(self).__name__
+            )
+        return LossTerms({self.label: value}, {self.label: weight_for(self.loss_weight, value)})
+
+    def step(self, position: float | None = None) -> None:
+        """Do nothing; a class with a schedule of its own overrides it. `losses_core.CombinedLoss.step` calls it."""
 
     @classmethod
     def call_keywords(cls) -> frozenset[str]:

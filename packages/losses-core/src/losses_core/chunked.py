@@ -10,6 +10,7 @@ from torch import Tensor
 from losses_core._chunks import ChunkedSum, ChunkJob, Cut, apply_head, as_head
 from losses_core._options import weight_for
 from losses_core._suggest import shown
+from losses_core._terms import LossTerms
 from losses_core._wrappers import Wrapper, as_loss
 from losses_core.base_loss import BaseLoss
 from losses_core.distributed import compute_all
@@ -140,6 +141,26 @@ class ChunkedLoss(Wrapper):
             The reduced loss, times the ``loss_weight`` of the inner loss.
         """
         call = (features, target, head, teacher_head, weight, avg_factor, reduction_override, keywords)
+        return self._run(True, *call)
+
+    def terms(
+        self,
+        features: Tensor,
+        target: Any,
+        head: Any,
+        *,
+        teacher_head: Any = None,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        **keywords: Any,
+    ) -> LossTerms:
+        """Compute the loss as a single term under its label; arguments are those of `forward`."""
+        call = (features, target, head, teacher_head, weight, avg_factor, reduction_override, keywords)
+        raw = self._run(False, *call)
+        return LossTerms({self.label: raw}, {self.label: weight_for(self.loss_weight, raw)})
+
+    def _run(self, *call: Any) -> Tensor:
         if torch.compiler.is_compiling():
             from losses_core._uncompiled import run
 
@@ -155,6 +176,7 @@ class ChunkedLoss(Wrapper):
 
     def _compute(
         self,
+        weighted: bool,
         features: Tensor,
         target: Any,
         head: Any,
@@ -198,7 +220,7 @@ class ChunkedLoss(Wrapper):
         group = Group(loss.process_group) if loss._synchronises() else None
         total = Reduction(value, job.denominator if given is None else given, reduction, group)
         (result,) = compute_all([total], [loss.label])
-        return result * weight_for(loss.loss_weight, result)  # type: ignore[no-any-return]
+        return result * weight_for(loss.loss_weight, result) if weighted else result
 
     def _lead(self, features: Any) -> torch.Size:
         """The axes that are cut."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -186,6 +187,18 @@ class CombinedLoss(RoutedLosses):
         terms: LossTerms = self.weighting(raw, weights)
         return terms.times(self._weight(terms.total))
 
+    def step(self, position: float | None = None) -> None:
+        """Go on by one step in whatever schedule is in use: call it after each step of the optimizer.
+
+        Args:
+            position: Where the training is now, in the unit of the schedule, instead of one step further: see
+                `losses_core.ScheduledWeighting`.
+        """
+        if self.weighting is not None:
+            self.weighting.step(position)
+        for member in self.values():
+            member.step(position)
+
     def _weight(self, value: Tensor) -> Any:
         return weight_for(self.loss_weight, value)
 
@@ -233,7 +246,8 @@ def check_label(label: object) -> None:
         raise ConfigError(f"{shown(label)} cannot be a label: expected a name without dots.")
     if not is_name(label):
         raise ConfigError(f"{shown(label)} cannot be a label: expected {A_NAME}.")
-    of_module = hasattr(CombinedLoss, label) or label in vars(nn.Module()) or label in CombinedLoss.__annotations__
+    declared = any(label in inspect.get_annotations(cls) for cls in CombinedLoss.__mro__)
+    of_module = declared or hasattr(CombinedLoss, label) or label in vars(nn.Module())
     if of_module or label == "total":
         cure = "Choose another."
         if label in ("weighting", "loss_weight"):

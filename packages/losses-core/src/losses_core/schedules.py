@@ -1,4 +1,4 @@
-r"""Factors of a `loss_weight` as functions of the number of steps taken.
+r"""Factors of a `loss_weight` as functions of how far the training has come: in steps, epochs or as a fraction.
 
 Each is a function of a 0-d tensor, so that following it never waits for the device.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from losses_core._build import construct
+from losses_core.errors import ConfigError
 from losses_core.utils import checks
 
 __all__ = ["SCHEDULES", "Constant", "Cosine", "Linear", "Schedule", "Step", "build_schedule"]
@@ -24,7 +25,7 @@ class Schedule(abc.ABC):
     r"""A factor :math:`f(t)`, times :math:`\min((t + 1) / \text{warmup}, 1)` with a warm-up. Base class.
 
     Args:
-        warmup: steps over which the factor rises from nothing. Default: 0.
+        warmup: length over which the factor rises from nothing, in steps or whatever t counts. Default: 0.
     """
 
     type: ClassVar[str]
@@ -33,26 +34,43 @@ class Schedule(abc.ABC):
     divisors: ClassVar[tuple[str, ...]] = ()
     """The parameters that the formula divides by."""
 
-    warmup: int = 0
+    warmup: float = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, whole = getattr(self, field.name), field.type == "int"
-            checks.number(self, field.name, value, low=self.lowest(field.name), integer=whole)
+            value = getattr(self, field.name)
+            if field.name in self.divisors:
+                checks.number(self, field.name, value, above=0)
+            else:
+                checks.number(self, field.name, value, low=0)
 
-    @classmethod
-    def lowest(cls, name: str) -> int:
-        """The least that a parameter may be: 1 for the steps that the formula divides by, 0 for all others."""
-        return int(name in cls.divisors)
+    def check_unit(self, unit: str, where: str) -> None:
+        """Check that the lengths fit what they count: whole steps, or a part of the training.
 
-    def __call__(self, t: Tensor) -> Tensor:
-        """The factor after t steps, 0-d."""
+        Raises:
+            ConfigError: A length does not.
+        """
+        for name in (*self.divisors, "warmup"):
+            value = getattr(self, name)
+            if unit == "step" and value != int(value):
+                hint = "For other lengths set unit: epoch, or unit: fraction."
+                raise ConfigError(f"expected a whole number of steps; got {value}.", f"{where}.{name}", hint)
+            if unit == "fraction" and value > 1:
+                raise ConfigError(f"expected a part of the training in [0, 1]; got {value}.", f"{where}.{name}")
+
+    def __call__(self, t: Tensor, begun: int = 1) -> Tensor:
+        """The factor at t, 0-d.
+
+        Args:
+            t: steps, epochs, or the part of the training that is over.
+            begun: what a warm-up adds to t: 1, so that its first step counts already, or 0.
+        """
         factor = self._factor(t)
-        return factor * ((t + 1) / self.warmup).clamp(max=1) if self.warmup else factor
+        return factor * ((t + begun) / self.warmup).clamp(max=1) if self.warmup else factor
 
     @abc.abstractmethod
     def _factor(self, t: Tensor) -> Tensor:
-        """The factor after t steps, but for the warm-up."""
+        """The factor at t, but for the warm-up."""
 
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_schedule` builds this schedule again."""
@@ -84,7 +102,7 @@ class Linear(Schedule):
     r"""From one value to another in a line: :math:`a + (b - a) \min(t / T, 1)`.
 
     Args:
-        steps: T ≥ 1.
+        steps: T > 0.
         start: a ≥ 0. Default: 0.
         end: b ≥ 0. Default: 1.
         warmup: see `Schedule`.
@@ -96,7 +114,7 @@ class Linear(Schedule):
 
     type = "linear"
     divisors = ("steps",)
-    steps: int
+    steps: float
     start: float = 0.0
     end: float = 1.0
 
@@ -109,7 +127,7 @@ class Cosine(Linear):
     r"""From one value to another along half a cosine: :math:`b + (a - b) (1 + \cos(\pi \min(t / T, 1))) / 2`.
 
     Args:
-        steps: T ≥ 1.
+        steps: T > 0.
         start: a ≥ 0. Default: 0.
         end: b ≥ 0. Default: 1.
         warmup: see `Schedule`.
@@ -131,7 +149,7 @@ class Step(Schedule):
     r"""Multiplied again and again: :math:`a\, q^{\lfloor t / T \rfloor}`.
 
     Args:
-        every: T ≥ 1.
+        every: T > 0.
         start: a ≥ 0. Default: 1.
         factor: q ≥ 0. Default: 0.1.
         warmup: see `Schedule`.
@@ -143,7 +161,7 @@ class Step(Schedule):
 
     type = "step"
     divisors = ("every",)
-    every: int
+    every: float
     start: float = 1.0
     factor: float = 0.1
 

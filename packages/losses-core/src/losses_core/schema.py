@@ -139,7 +139,7 @@ def _part(name: str, cls: type) -> Schema:
     properties: Schema = {"type": {"enum": [name]}}
     required = ["type"]
     for key, parameter in inspect.signature(cls, eval_str=True).parameters.items():
-        limits = {"minimum": cls.lowest(key)} if issubclass(cls, Schedule) else {}
+        limits = {} if not issubclass(cls, Schedule) else {"exclusiveMinimum" if key in cls.divisors else "minimum": 0}
         properties[key] = value_schema(parameter.annotation, limits)
         if parameter.default is parameter.empty:
             required.append(key)

@@ -7,6 +7,7 @@ compiled again.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 from losses_core._build import construct
 from losses_core._suggest import did_you_mean, printable, shown
 from losses_core._terms import LossTerms
-from losses_core.errors import ConfigError
+from losses_core.errors import ConfigError, InputError
 from losses_core.schedules import build_schedule
 from losses_core.utils import checks
 
 __all__ = ["ScheduledWeighting", "UncertaintyWeighting", "Weighting", "build_weighting"]
+
+
+UNITS: tuple[Literal["step", "epoch", "fraction"], ...] = ("step", "epoch", "fraction")
 
 
 class Weighting(nn.Module, abc.ABC):
@@ -35,6 +39,9 @@ class Weighting(nn.Module, abc.ABC):
     def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
         """The terms, from their values and the `loss_weight` of each."""
 
+    def step(self, position: float | None = None) -> None:
+        """Go on by one step, or to a position; a weighting without a schedule does nothing."""
+
     @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
         """The config from which `build_weighting` builds this weighting again."""
@@ -44,7 +51,7 @@ class Weighting(nn.Module, abc.ABC):
 
 
 class ScheduledWeighting(Weighting):
-    r"""Multiplies the `loss_weight` of terms by a function of the number of steps taken.
+    r"""Multiplies the `loss_weight` of terms by a function of how far the training has come.
 
     .. math::
         L = \sum_k w_k\, f_k(t)\, L_k
@@ -56,6 +63,8 @@ class ScheduledWeighting(Weighting):
     Args:
         schedules: Label → schedule, or its config: a mapping with `type` and its parameters. A term that has none keeps
             its `loss_weight`.
+        unit: What the parameters of the schedules count: `'step'`, calls of `step()`; `'epoch'`, epochs, of which
+            there may be parts; `'fraction'`, the whole training is 1. Default: `'step'`.
 
     Raises:
         ConfigError: An unknown type, parameter or label, or a parameter out of its range.
@@ -67,20 +76,29 @@ class ScheduledWeighting(Weighting):
         >>> weighting.step()
         >>> weighting({"ce": torch.tensor(1.0), "dice": torch.tensor(2.0)}, {"ce": 1.0, "dice": 0.5})["dice"]
         tensor(0.2500)
+        >>> weighting = ScheduledWeighting({"dice": {"type": "linear", "steps": 0.5}}, unit="fraction")
+        >>> weighting.step(0.25)  # a quarter of the training
+        >>> weighting({"dice": torch.tensor(2.0)}, {"dice": 1.0})["dice"]
+        tensor(1.)
 
     Notes:
-        Call `step()` after each step of the optimizer, or after each epoch: `steps`, `every` and `warmup` count those
-        calls. The count is in the `state_dict`.
+        Call `step()` after each step of the optimizer, or of `'epoch'` after each epoch. `step(position)` goes to a
+        position instead, as `step(epoch + batch / batches)`; `'fraction'` always needs one. The position is in the
+        `state_dict`.
     """
 
     count: Tensor
 
-    def __init__(self, schedules: Mapping[str, Any]) -> None:
+    def __init__(self, schedules: Mapping[str, Any], unit: Literal["step", "epoch", "fraction"] = "step") -> None:
         super().__init__()
         if not isinstance(schedules, Mapping) or not schedules:  # type: ignore[redundant-expr]
             raise ConfigError(f"expected a mapping label → schedule; got {shown(schedules)}.", "schedules")
+        self.unit = checks.choice(self, "unit", unit, UNITS)
         self.schedules = {label: build_schedule(given, _place(label)) for label, given in schedules.items()}
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        for label, schedule in self.schedules.items():
+            schedule.check_unit(unit, _place(label))
+        dtype = torch.long if unit == "step" else torch.float32
+        self.register_buffer("count", torch.zeros((), dtype=dtype))
 
     def bind(self, labels: Sequence[str]) -> None:
         known = set(labels)
@@ -88,16 +106,34 @@ class ScheduledWeighting(Weighting):
             if label not in known:
                 raise ConfigError(f"there is no term {shown(label)}.{did_you_mean(label, labels)}", _place(label))
 
-    def step(self) -> None:
-        """Go on by one step."""
-        self.count += 1
+    def step(self, position: float | None = None) -> None:
+        """Go on by one step or epoch, or to a position.
+
+        Args:
+            position: The steps or epochs that have been taken, or the part of the training that is over.
+
+        Raises:
+            InputError: No position where the unit is a fraction, or one outside its range.
+        """
+        if position is None:
+            if self.unit == "fraction":
+                raise InputError("expected the part of the training that is over, in [0, 1]: step(0.25).", "step()")
+            self.count += 1
+            return
+        most, what = (1.0, "a part in [0, 1]") if self.unit == "fraction" else (math.inf, "a number >= 0")
+        if not 0 <= position <= most:
+            raise InputError(f"expected {what}; got {position}.", "step()")
+        self.count.fill_(position)
 
     def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
-        factors = {label: schedule(self.count) for label, schedule in self.schedules.items()}
+        # the first step or epoch is part of a warm-up
+        begun = 0 if self.unit == "fraction" else 1
+        factors = {label: schedule(self.count, begun) for label, schedule in self.schedules.items()}
         return LossTerms(raw, {k: w * factors[k] if k in factors else w for k, w in weights.items()})
 
     def to_config(self) -> dict[str, Any]:
-        return {"type": type(self).__name__, "schedules": {k: v.to_config() for k, v in self.schedules.items()}}
+        schedules = {k: v.to_config() for k, v in self.schedules.items()}
+        return {"type": type(self).__name__, "schedules": schedules, "unit": self.unit}
 
 
 def _place(label: object) -> str:

@@ -34,7 +34,7 @@ class CompoundLoss(BatchReducedLoss):
 
     reductions = ("mean", "sum")
     coupled = "batch"  # two normalizers
-    terms: ClassVar[str]
+    losses: ClassVar[str]
     """The two losses, for errors."""
 
     def __init__(
@@ -66,12 +66,12 @@ class CompoundLoss(BatchReducedLoss):
 
     def _no_single_value(self) -> str:
         return (
-            f"reduction='none' is not possible, as {self.terms} have different shapes; use 'mean' or 'sum', or a "
-            f"CombinedLoss of {self.terms}."
+            f"reduction='none' is not possible, as {self.losses} have different shapes; use 'mean' or 'sum', or a "
+            f"CombinedLoss of {self.losses}."
         )
 
     def _two_normalizers(self) -> str:
-        return f"takes no avg_factor, as its terms have a normalizer each; use a CombinedLoss of {self.terms}."
+        return f"takes no avg_factor, as its terms have a normalizer each; use a CombinedLoss of {self.losses}."
 
     def _sync_group(self) -> SyncGroup | None:
         return SyncGroup(self.process_group) if self._synchronises() else None

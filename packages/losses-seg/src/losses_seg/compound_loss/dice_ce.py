@@ -134,7 +134,7 @@ class DiceCELoss(CompoundLoss):
 
     function = dice_ce_loss
     example = examples.PIXELS
-    terms = "DiceLoss and CrossEntropyLoss"
+    losses = "DiceLoss and CrossEntropyLoss"
 
     def __init__(
         self,

@@ -150,7 +150,7 @@ class DiceFocalLoss(CompoundLoss):
 
     function = dice_focal_loss
     example = examples.PIXELS
-    terms = "DiceLoss and FocalLoss"
+    losses = "DiceLoss and FocalLoss"
 
     def __init__(
         self,
