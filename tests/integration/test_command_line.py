@@ -106,6 +106,17 @@ def test_probe_every_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert term["peak_bytes"] > 0
 
 
+def test_every_loss_on_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kernel against definition, and float32 against float64; no loss is skipped."""
+    assert main(["doctor", "--device", "cpu", "--json"]) == 0
+    found = {loss["loss"]: loss for loss in json.loads(capsys.readouterr().out)["checks"]}
+    assert sorted(found) == NAMES
+    for loss in found.values():
+        assert loss["verdict"] == "ok"
+        assert max(loss["deviations"]["float32"].values()) < 16 * torch.finfo(torch.float32).eps
+        assert max(loss["deviations"]["float64"].values()) < 16 * torch.finfo(torch.float64).eps
+
+
 @pytest.mark.filterwarnings("ignore:MGDLoss without student_channels")
 @pytest.mark.parametrize("name", NAMES)
 def test_plot(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

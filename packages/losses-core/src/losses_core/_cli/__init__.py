@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from losses_core._cli._output import Output
+from losses_core._cli._output import Output, UsageError
 from losses_core._version import __version__
 from losses_core.errors import LossesError
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except LossesError as error:
         sys.stderr.write(f"losses: {error}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # `losses list | head -1`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

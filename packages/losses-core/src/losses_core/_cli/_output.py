@@ -11,6 +11,11 @@ from typing import Any, TextIO
 
 from losses_core.errors import LossesError
 
+
+class UsageError(LossesError):
+    """An argument that makes no sense here: the exit status is 2, as for arguments that cannot be parsed."""
+
+
 PATIENCE = 1.0
 """Seconds after which something to look at is owed."""
 
