@@ -353,6 +353,31 @@ def test_extras_are_imported_where_they_are_used() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+def test_what_needs_no_torch(site: FakeSite) -> None:
+    """Help, version, list and the parsing of arguments: neither torch nor a package of losses is imported."""
+    module = install(site, "acme-seg", "DiceLoss", group="losses_core.losses")
+    code = f"""
+import contextlib, io, sys
+sys.path.insert(0, {str(site.folder)!r})
+from losses_core._cli import COMMANDS, main
+def run(*arguments):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            status = main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+    assert not status, arguments
+    return printed.getvalue()
+for arguments in (["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)):
+    assert run(*arguments)
+assert "DiceLoss" in run("list", "*dice*")
+assert "DiceLoss" in run("list", "--json")
+assert not {{"torch", "numpy", "yaml", "rich", {module!r}, {module.partition(".")[0]!r}}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
 def test_python_m(tmp_path: Path) -> None:
     """As a process: output, errors and status, and a reader that stops reading."""
     command = [sys.executable, "-W", "error", "-m", "losses_core"]

@@ -6,8 +6,6 @@ import argparse
 import sys
 from typing import Any
 
-from losses_core.builder import find_faults
-from losses_core.config import load_config
 from losses_core.errors import ConfigError
 
 
@@ -24,6 +22,9 @@ def add_key(parser: argparse.ArgumentParser) -> None:
 
 def read(arguments: argparse.Namespace) -> tuple[Any, list[ConfigError]]:
     """The config of the file, and its faults."""
+    from losses_core.builder import find_faults
+    from losses_core.config import load_config
+
     content = load_config(arguments.file, arguments.key or None)
     return content, find_faults(content, arguments.key or "loss")
 

@@ -25,8 +25,6 @@ from typing import Any
 
 from losses_core._cli import _config
 from losses_core._cli._output import Output, progress
-from losses_core._wrappers import Wrapper
-from losses_core.builder import build_loss
 from losses_core.errors import InputError
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -53,6 +51,8 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     import torch
 
     from losses_core._probe import Shapes, batch_inputs, inputs_of, measure, terms_of
+    from losses_core._wrappers import Wrapper
+    from losses_core.builder import build_loss
     from losses_core.utils.value_checks import debug
 
     content, faults = _config.read(arguments)
