@@ -106,6 +106,24 @@ def test_probe_every_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert term["peak_bytes"] > 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_show_prints_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert not re.findall(r"\\|``|(?<!`)`(?!`)|:\w+:`|^ *\.\. |\$", text, re.MULTILINE)
+    assert "References:" in text
+
+
+def test_list_describes_every_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    for loss in json.loads(capsys.readouterr().out):
+        assert loss["task"] in ("classification", "detection", "segmentation", "distillation")
+        assert 10 < len(loss["description"]) < 130
+        cls = LOSSES[loss["name"]]
+        assert (loss["alias_of"] is not None) == (cls.__name__ != loss["name"])
+        assert loss["alias_of"] in (None, cls.__name__)
+
+
 def test_every_loss_on_a_device(capsys: pytest.CaptureFixture[str]) -> None:
     """Kernel against definition, and float32 against float64; no loss is skipped."""
     assert main(["doctor", "--device", "cpu", "--json"]) == 0

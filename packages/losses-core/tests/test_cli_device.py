@@ -154,7 +154,7 @@ def test_help_states_the_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pattern(check: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("*ERROR*")[1].keys() == {"ErrorLoss"}
     assert main(["doctor", "banana", "--device", "cpu"]) == 1
-    assert capsys.readouterr().err == "losses: no installed loss matches 'banana'\n"
+    assert capsys.readouterr().err == "losses: no installed loss matches 'banana'.\n"
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:3", "mps", "xpu", "cpu:1"])

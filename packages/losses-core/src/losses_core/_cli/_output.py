@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ class Output:
         self.line(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write rows under a header, in columns."""
+        """Write rows under a header, in columns; on a terminal the last one is folded or cut."""
         # Not into a pipe: rich would fold the rows to the width of a terminal that is not there.
         if not (self._stream.isatty() and self._rich_table(header, rows)):
             self._plain_table([header, *rows])
@@ -47,7 +48,12 @@ class Output:
     def _plain_table(self, rows: Sequence[Sequence[str]]) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            self.line(self._cut(line))
+
+    def _cut(self, line: str) -> str:
+        width = shutil.get_terminal_size().columns
+        return f"{line[: width - 1]}…" if self._stream.isatty() and len(line) > width else line
 
     def _rich_table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         try:
@@ -56,7 +62,9 @@ class Output:
             from rich.text import Text
         except ModuleNotFoundError:
             return False
-        table = Table(*header)
+        table = Table()
+        for column in header:
+            table.add_column(column, no_wrap=column != header[-1])
         for row in rows:
             table.add_row(*map(Text, row))  # as Text: a cell such as [1.0] is no markup
         Console(file=self._stream).print(table)

@@ -23,5 +23,5 @@ def matching(pattern: str) -> list[str]:
     """
     found = [name for name in LOSSES if fnmatchcase(name.lower(), pattern.lower())]
     if not found and pattern != "*":
-        raise RegistryError(f"no installed loss matches {pattern!r}")
+        raise RegistryError(f"no installed loss matches {pattern!r}.")
     return found
