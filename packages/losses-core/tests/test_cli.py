@@ -136,8 +136,8 @@ def test_check_tells_all_faults(config: Any, capsys: pytest.CaptureFixture[str])
     path = config('{"crit": [{"type": "GapLoss", "ep": 1, "eps": -1.0}, "GapLos", {"type": "SizedLoss"}]}')
     assert main(["check", path, "--key=crit"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert [line.partition(": ")[0] for line in printed.err.splitlines()] == [
+    assert printed.err == ""
+    assert [line.partition(": ")[0] for line in printed.out.splitlines()] == [
         "crit[0].ep",
         "crit[1]",
         "crit[2]",
@@ -147,7 +147,12 @@ def test_check_tells_all_faults(config: Any, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("{", "cannot be read: "), ('{"los": 1}', "no key 'loss'. Did you mean 'los'?"), (None, "cannot be read: ")],
+    [
+        ("{", "cannot be read: "),
+        ('{"los": 1}', "no key 'loss'. Did you mean 'los'? It has: los. --key '' takes the whole file.\n"),
+        ('"GapLoss"', "expected a mapping with the key 'loss', got 'GapLoss'. --key '' takes the whole file.\n"),
+        (None, "cannot be read: "),
+    ],
 )
 def test_check_file_that_cannot_be_read(
     config: Any, capsys: pytest.CaptureFixture[str], text: str | None, expected: str
@@ -155,9 +160,9 @@ def test_check_file_that_cannot_be_read(
     path = "missing.json" if text is None else config(text)
     assert main(["check", path]) == 1
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"losses: {path}: {expected}")
-    assert printed.err.count("\n") == 1
+    assert printed.err == ""
+    assert printed.out.startswith(f"{path}: {expected}")
+    assert printed.out.count("\n") == 1
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,9 @@ def add_key(parser: argparse.ArgumentParser) -> None:
 def read(arguments: argparse.Namespace) -> tuple[Any, list[ConfigError]]:
     """The config of the file, and its faults."""
     from losses_core.builder import find_faults
-    from losses_core.config import load_config
+    from losses_core.config import read_config
 
-    content = load_config(arguments.file, arguments.key or None)
+    content = read_config(arguments.file, arguments.key or None, whole_file="--key ''")
     return content, find_faults(content, arguments.key or "loss")
 
 
