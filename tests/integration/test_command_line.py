@@ -147,6 +147,12 @@ def test_plot(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         assert any(line["gradient"])
 
 
+@pytest.mark.parametrize("name", ["SeesawLoss", "CIoULoss", "DKDLoss", "DiceLoss"])
+def test_probe_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] > 0
+
+
 @pytest.mark.parametrize("config", [*DOCUMENTED.values()], ids=[*DOCUMENTED])
 def test_probe_documented_configs(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "loss.yaml"
