@@ -6,11 +6,12 @@ import argparse
 import sys
 from typing import Any
 
+from losses_core._cli._completion import SUFFIXES, completed_by, configs
 from losses_core.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a .yaml, .yml, .json or .toml file")
+    completed_by(configs, parser.add_argument("file", help=f"a file: {', '.join(SUFFIXES)}"))
     add_key(parser)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from fnmatch import fnmatchcase
 
+from losses_core._cli._completion import completed_by, losses
 from losses_core.errors import RegistryError
 from losses_core.registry import LOSSES
 
 
 def add_pattern(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    argument = parser.add_argument(
         "pattern", nargs="?", default="*", help="shell wildcards, upper and lower case alike: '*dice*' (default: all)"
     )
+    completed_by(losses, argument)
 
 
 def matching(pattern: str) -> list[str]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from losses_core._cli import _devices
+from losses_core._cli._completion import completed_by
 from losses_core._cli._output import Output
 from losses_core._cli._pattern import add_pattern, matching
 from losses_core.errors import LossLoadError
@@ -48,9 +49,10 @@ class Installation(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_pattern(parser)
-    parser.add_argument(
+    device = parser.add_argument(
         "--device", type=_devices.device_name, metavar="DEVICE", help=f"run the losses on {', '.join(_devices.KINDS)}"
     )
+    completed_by(lambda **_: _devices.KINDS, device)
     parser.add_argument("--strict", action="store_true", help="fail for clashes and shadowed packages too")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 

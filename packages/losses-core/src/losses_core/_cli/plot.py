@@ -14,6 +14,7 @@ import argparse
 import json
 from typing import Any
 
+from losses_core._cli._completion import completed_by, losses
 from losses_core._cli._output import Output, progress
 from losses_core.errors import LossesError
 
@@ -29,7 +30,10 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", metavar="NAME", help="as in a config: DiceLoss, or distribution:DiceLoss")
+    names = parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="as in a config: DiceLoss, or distribution:DiceLoss"
+    )
+    completed_by(losses, names)
     parser.add_argument(
         "--vary",
         action="append",

@@ -27,20 +27,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losses_core._cli import _config
+from losses_core._cli._completion import SUFFIXES, completed_by, losses_and_configs
 from losses_core._cli._output import Output, progress
 from losses_core.errors import ConfigError, InputError, UnknownLossError
 
 if TYPE_CHECKING:
     from losses_core._probe import Measured, Verdict
 
-SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    source = parser.add_argument(
         "source", nargs="+", help=f"a config file ({', '.join(SUFFIXES)}), or the names of one or more losses"
     )
+    completed_by(losses_and_configs, source)
     _config.add_key(parser)
     for name in ("pred", "target"):
         parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import re
 
+from losses_core._cli._completion import completed_by, losses
 from losses_core._cli._output import Output
 from losses_core._cli._plain import plain
 from losses_core._signature import constructor_parameters
@@ -13,7 +14,7 @@ from losses_core.registry import LOSSES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss")
+    completed_by(losses, parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss"))
     parser.add_argument(
         "--json",
         action="store_true",
