@@ -1,5 +1,6 @@
 """Completion of a shell: what it offers, and that neither torch nor a package of losses is imported for it."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import losses_core
-from losses_core._cli import COMMANDS
+from losses_core._cli import COMMANDS, _completion
 from losses_core._cli._completion import SUFFIXES
 from losses_core.config import _PARSERS
 from losses_testkit.fake_distributions import FakeSite
@@ -52,6 +53,25 @@ def test_completions(site: FakeSite, work: Path) -> None:
     assert completions("losses probe a", site, work) == {"a.yaml"}
     assert completions("losses doctor --device ", site, work) == {"cpu", "cuda", "mps", "xpu"}
     assert completions("losses doctor --dev", site, work) == {"--device"}
+
+
+def test_completers(site: FakeSite, work: Path, losses: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in this process."""
+    monkeypatch.chdir(work)
+    assert set(_completion.losses("S")) == {"SizedLoss", "SquareLoss"}
+    assert set(_completion.configs("")) == {"a.yaml", "b.toml", "configs/"}
+    assert set(_completion.losses_and_configs("S")) == {"SizedLoss", "SquareLoss"}
+    asked: list[argparse.ArgumentParser] = []
+    monkeypatch.setattr("argcomplete.autocomplete", lambda parser, **_: asked.append(parser))
+    parser = argparse.ArgumentParser()
+    _completion.complete(parser)
+    assert asked == []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    _completion.complete(parser)
+    assert asked == [parser]
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    _completion.complete(parser)
+    assert asked == [parser]
 
 
 def test_the_shell_is_not_answered_where_argcomplete_is_missing(site: FakeSite, work: Path) -> None:

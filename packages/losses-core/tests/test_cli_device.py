@@ -171,6 +171,14 @@ def test_a_device_that_is_not_there(
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "meta", ""])
+def test_a_word_that_is_no_device(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--device", name])
+    assert caught.value.code == 2
+    assert "expected cpu, cuda, mps, xpu, or one with a number, as cuda:1" in capsys.readouterr().err
+
+
 def test_devices_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -34,6 +34,8 @@ from losses_core._cli._tex import SYMBOLS, as_text
         (r"\binom{n}{k} \underbrace{x}", "C(n, k) x"),
         (r"\unknown{x} {unclosed", "unknown x unclosed"),
         (r"\left. x \right)", "x)"),
+        (r"\displaystyle x \label{eq:1} \tag{2}", "x"),
+        (r"a^* + b'^{\prime}", "a* + b'′"),
         ("", ""),
     ],
 )
