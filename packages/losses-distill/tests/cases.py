@@ -211,6 +211,7 @@ RELATION = {
     "sent": sent_rows(),
     "why": "samples are compared with each other",
 }
+POOLED = "the smaller of two sizes is not in the target alone"
 ADAPTED = features(3, 2, 5, teacher=(7, 2, 5))
 PKD = {"weight": False, "sent": sent_channels, "why": "the elements of a channel are compared with each other"}
 PKD_EDGES = {
@@ -266,7 +267,7 @@ def _features(loss, oracle):
         _case(
             loss,
             oracle,
-            {"make": features(5, 3, teacher=(2, 5))},
+            {"make": features(5, 3, teacher=(2, 5)), "normalizer": False, "why": POOLED},
             "adapter of pooled tokens",
             student_channels=3,
             teacher_channels=5,
@@ -274,10 +275,15 @@ def _features(loss, oracle):
         ),
         _case(loss, oracle, {"make": features(*MAP)}, "weighted mean", weighted_mean=True),
         _case(
-            loss, oracle, {"make": features(3, 5, 3, teacher=(3, 3, 7))}, "pooled", resize="min", student_channels=3,
+            loss,
+            oracle,
+            {"make": features(3, 5, 3, teacher=(3, 3, 7)), "normalizer": False, "why": POOLED},
+            "pooled",
+            resize="min",
+            student_channels=3,
             teacher_channels=3,
         ),
-    ]  # fmt: skip
+    ]
 
 
 CASES = [

@@ -14,9 +14,9 @@ import losses_core._blocks
 from losses_core import InputError
 from losses_core._memory import PeakMemory
 from losses_core.kernels import use_definitions
+from losses_core.utils import warn
 from losses_distill import DKDLoss
 from losses_distill.functional import dkd_loss
-from losses_distill.kd_loss import dkd as dkd_module
 
 from .test_kd import INF, LAYOUTS, kd, pair
 
@@ -114,10 +114,10 @@ def test_dense_logits_per_position():
     torch.testing.assert_close(unit[1, 2, 3], one[0])
 
 
-def test_two_classes_warn_once_and_equal_plain_distillation():
+def test_two_classes_warn_once_and_equal_plain_distillation(monkeypatch):
     student, teacher = pair(4, 2)
     labels = torch.tensor([0, 1, 1, 0])
-    dkd_module._warn_two_classes.cache_clear()
+    monkeypatch.setattr(warn, "_said", set())
     with pytest.warns(UserWarning, match="two classes") as caught:
         value = DKDLoss(alpha=1.0, beta=8.0, reduction="none")(student, teacher, labels=labels)
     assert caught[0].filename == __file__
@@ -218,6 +218,7 @@ def test_logits_without_classes_are_an_error(shape):
         DKDLoss()(torch.zeros(shape), torch.zeros(shape), labels=torch.zeros(shape, dtype=torch.long))
 
 
+@pytest.mark.filterwarnings("ignore:DKDLoss with two classes")  # said once in a process
 @pytest.mark.parametrize("block", [1 << 16, 64, 7])
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.0, "temperature": 0.5}, {"beta": 0.0}], ids=str)
 @pytest.mark.parametrize(("shape", "class_dim"), LAYOUTS, ids=str)

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from losses_core._blocks import Layout
@@ -32,7 +33,8 @@ class Kernel:
         bound: largest magnitude of the gradient of one element, or a function of the options that gives it; None where
             it is not known. In fp16 a gradient with a bound is kept in fp16, any other in float32.
         supports: tells from pred, target and options whether the kernel can run.
-        device: device type it is for; None: any.
+        device: device type it is for; ``'accelerator'``: any but the CPU; None: any.
+        compiled: True: for a compiler alone; False: for eager code alone; None: for both.
         passes: 1: loss and gradient in one pass. 2: sums in the forward, the gradient in the backward.
         layout: its rows, where an element of the definition depends on a whole row: ``classes`` or ``last``. It returns
             the sum of each row, and runs for a reduced loss whose weight is the same for all elements of a row.
@@ -52,6 +54,14 @@ class Kernel:
     temporaries: float = 16
     large_blocks: bool = False
     cast: bool = True
+    compiled: bool | None = None
+
+    def fits(self, pred: Tensor) -> bool:
+        """Whether it is meant for the device of ``pred``, and for eager code or a compiler, whichever runs."""
+        device = pred.device.type
+        if self.device not in (None, device) and not (self.device == "accelerator" and device != "cpu"):
+            return False
+        return self.compiled is None or self.compiled == torch.compiler.is_compiling()
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from losses_core import _fused, _two_passes
 from losses_core._definitions import Kernel, LossCall
 from losses_core._job import HALF, weighs_rows
 from losses_core.utils.autograd import transforms_active
+from losses_core.utils.precision import match_dtype, upcast
 from losses_core.utils.weight_reduce import Unreduced
 
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
@@ -98,7 +99,7 @@ def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Ker
     if not reason:
         reason = "no kernel supports these inputs"
         for candidate in reversed(call.definition.kernels):
-            if candidate.device is not None and candidate.device != call.pred.device.type:
+            if not candidate.fits(call.pred):
                 continue
             if candidate.layout is not None and not (reduced and weighs_rows(candidate.layout, weight, call.pred)):
                 continue
@@ -137,9 +138,15 @@ def small_mean(call: LossCall) -> Tensor | None:
         return None
     if pred.numel() > (SMALL if pred.is_cpu else SMALL_ON_DEVICE) and (pred.is_cpu or not call.definition.large_mean):
         return None
-    if pred.dtype in HALF or _Forced.definitions or _Forced.kernels or torch.compiler.is_compiling():
+    if _Forced.definitions or _Forced.kernels or torch.compiler.is_compiling():
         return None
-    value = mean(pred, call.target, **call.options)
+    target, options = call.target, call.options
+    if pred.dtype in HALF:
+        if pred.numel() > SMALL_ON_DEVICE:  # the copies in float32 would be what fills the memory
+            return None
+        pred = pred.float()
+        target, options = (match_dtype(upcast(part), pred.dtype) for part in (target, options))
+    value = mean(pred, target, **options)
     if value is not None and _Record.choices is not None:
         _Record.choices.append(f"{call.definition.name}: torch's own operator, as the input is small")
     return value

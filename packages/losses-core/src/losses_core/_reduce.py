@@ -55,7 +55,7 @@ def reduce_call(
         return Reduction(_fused.elements(call, kernel, weight), None, reduction, None, scale)
     denominator = given_denominator(reduction, avg_factor)
     if denominator is None and reduction != "sum":
-        denominator = call.pred.shape[0] if reduction == "batchmean" else _total_normalizer(call)
+        denominator = call.pred.shape[0] if reduction == "batchmean" else total_normalizer(call)
     return _by_kernel(call, kernel, weight, reduction, denominator, scale, group)
 
 
@@ -90,7 +90,7 @@ def _by_kernel(
     return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction)
 
 
-def _total_normalizer(call: LossCall) -> float | Tensor:
+def total_normalizer(call: LossCall) -> float | Tensor:
     """Σ of the normalizer: the denominator of ``mean``."""
     if call.definition.denominator is not None:
         return call.definition.denominator(call.pred, call.target, **call.options)

@@ -117,6 +117,18 @@ def evaluate(member: BaseLoss, arguments: dict[str, Any], term: str) -> Evaluate
         raise
 
 
+def normalizer_of(member: BaseLoss, arguments: dict[str, Any], term: str) -> Tensor:
+    """A member's normalizer; an error names the term."""
+    if arguments.get("target") is None:
+        raise InputError("expected a target, got none: give one for this label.", f"term {term!r}")
+    arguments.pop("avg_factor", None)  # of inputs
+    try:
+        return member.normalizer(**arguments)
+    except InputError as error:
+        error.where = f"term {term!r}: {error.where}"
+        raise
+
+
 def check_inputs(cls: type, inputs: Mapping[Any, Any]) -> None:
     """Refuse inputs that lack `pred` or `target`, or name an argument that the loss does not take.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, final
 from torch import Tensor
 
 from losses_core._descriptions import own_code, plain
-from losses_core._evaluation import Evaluation
 from losses_core._foreign import parameter_hint
+from losses_core._normalizers import NormalizerOfTarget
 from losses_core._options import check_weight, number_of, weight_for
 from losses_core._signature import call_parameters, constructor_parameters, flatten_constructor
 from losses_core.distributed import ProcessGroup, compute_all
@@ -37,7 +37,7 @@ class LossOptions(CommonOptions, total=False):
     reduction: str
 
 
-class BaseLoss(Evaluation):
+class BaseLoss(NormalizerOfTarget):
     r"""Base of every loss: a subclass names its function, and weights, masks, precision and reduction happen here.
 
     A call runs these steps, in this order: half-precision inputs are cast to float32 and autocast is switched off; the

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from losses_core._ignored import indices_differ, warn_of_different_indices
-from losses_core._members import LabelledLosses
 from losses_core._options import A_NAME, check_weight, is_name, number_of, weight_for
-from losses_core._routing import (
-    OPTIONAL,
-    REQUIRED,
-    Evaluated,
-    arguments_of,
-    check_inputs,
-    evaluate,
-    is_routed,
-    look_up,
-    refuse_unknown,
-    refuse_unknown_keywords,
-)
+from losses_core._routed import RoutedLosses, accepted_by
+from losses_core._routing import check_inputs
 from losses_core._suggest import did_you_mean, shown
 from losses_core._terms import LossTerms
 from losses_core.base_loss import BaseLoss
@@ -36,7 +25,7 @@ __all__ = ["CombinedLoss", "LossTerms", "Member", "check_label", "check_member",
 Member: TypeAlias = "BaseLoss | CombinedLoss"
 
 
-class CombinedLoss(LabelledLosses):
+class CombinedLoss(RoutedLosses):
     r"""The weighted sum of several losses.
 
     .. math::
@@ -83,9 +72,6 @@ class CombinedLoss(LabelledLosses):
     inputs: dict[str, dict[str, str]]
     weighting: Weighting | None
     _labels: tuple[str, ...]
-    _paths: dict[str, dict[str, tuple[str, ...]]]
-    _accepted: dict[str, frozenset[str]]
-    _keywords: frozenset[str]
     _indices_differ: bool
 
     label = "combined"
@@ -114,7 +100,7 @@ class CombinedLoss(LabelledLosses):
             check_member(member)
             self.add_module(label, member)
         self._labels = tuple(members)
-        self._accepted = {label: _accepted_by(member) for label, member in members.items()}
+        self._accepted = {label: accepted_by(member) for label, member in members.items()}
         self._keywords = frozenset().union(*self._accepted.values())
         self.inputs = {label: dict(paths) for label, paths in (inputs or {}).items()}
         for label, paths in self.inputs.items():
@@ -200,28 +186,6 @@ class CombinedLoss(LabelledLosses):
         terms: LossTerms = self.weighting(raw, weights)
         return terms.times(self._weight(terms.total))
 
-    def check_keywords(self, names: Iterable[str]) -> None:
-        """Refuse a keyword that no member declares."""
-        refuse_unknown_keywords(names, self._keywords)
-
-    def _evaluate_all(self, call: dict[str, Any], data: Any, prefix: str) -> list[Evaluated]:
-        labels = self.keys()
-        routed = [name for name, value in call.items() if is_routed(value, labels)]
-        for name in routed:
-            if name not in REQUIRED:  # of these a member that finds nothing complains itself
-                refuse_unknown(name, call[name], labels)
-        found = []
-        for label, member in self.items():
-            mine = arguments_of(label, call, routed, self._accepted[label])
-            for name, path in self._paths.get(label, {}).items():
-                mine[name] = look_up(data, path, prefix + label, name)
-            if isinstance(member, CombinedLoss):
-                inner = member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
-                found += [term._replace(owners=(*term.owners, member)) for term in inner]
-            else:
-                found.append(evaluate(member, mine, prefix + label))
-        return found
-
     def _weight(self, value: Tensor) -> Any:
         return weight_for(self.loss_weight, value)
 
@@ -292,9 +256,3 @@ def check_member(member: object) -> None:
         )
     if isinstance(member, BaseLoss) and member.reduction == "none":
         raise ConfigError(f"{member.label}: reduction='none' gives no scalar to sum. Use 'mean' or 'sum'.")
-
-
-def _accepted_by(member: Member) -> frozenset[str]:
-    if isinstance(member, CombinedLoss):
-        return member._keywords
-    return type(member).call_keywords().union(OPTIONAL)

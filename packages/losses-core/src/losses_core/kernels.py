@@ -133,6 +133,7 @@ def kernel(
     temporaries: float = 16,
     large_blocks: bool = False,
     cast: bool = True,
+    compiled: bool | None = None,
 ) -> Callable[[_F], _F]:
     """Register a kernel for a definition; arguments as of `Kernel`. The last one that fits a call is chosen.
 
@@ -152,7 +153,9 @@ def kernel(
     """
 
     def register(implementation: _F) -> _F:
-        made = Kernel(implementation, bound, supports, device, passes, layout, temporaries, large_blocks, cast)
+        made = Kernel(
+            implementation, bound, supports, device, passes, layout, temporaries, large_blocks, cast, compiled
+        )
         definition_of(function).kernels.append(made)
         return implementation
 

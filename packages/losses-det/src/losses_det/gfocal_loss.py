@@ -181,3 +181,6 @@ class DistributionFocalLoss(BaseLoss):
     def __init__(self, reg_max: int = 16, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.reg_max = checks.number(self, "reg_max", reg_max, low=1, integer=True)
+
+    def _stand_in(self, target: Any, num_classes: int | None) -> Tensor:
+        return self._zeros((*target.shape, self.reg_max + 1), target)

@@ -50,7 +50,7 @@ def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
 
 
 def _has_points(pred: Tensor, target: Tensor, *, visibility: Tensor | None, **_: Any) -> Tensor | None:
-    return None if visibility is None else (visibility > 0).any(-1)
+    return None if visibility is None else visibility.amax(-1) > 0
 
 
 @definition(layout="last", prepare=_prepare, normalizer=_has_points, rows=("area", "visibility"))

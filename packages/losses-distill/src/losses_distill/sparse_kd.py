@@ -241,3 +241,7 @@ class SparseKDLoss(BaseLoss):
         self.tail = checks.choice(self, "tail", tail, TAILS)
         self.teacher_temperature = checks.number(self, "teacher_temperature", teacher_temperature, above=0)
         self.ignore_index = check_ignore_index(self, ignore_index)
+
+    def _stand_in(self, target: Any, num_classes: int | None) -> Tensor:
+        ids, log_p = target
+        return self._zeros((*ids.shape[:-1], max(self._classes(ids, num_classes), ids.shape[-1])), log_p)

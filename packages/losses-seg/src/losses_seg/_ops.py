@@ -14,15 +14,20 @@ from losses_core.utils.autograd import transforms_active
 from losses_seg import _edt, _skeleton
 
 
+def _is_traced() -> bool:
+    """Whether a compiler is to find an operator; inside of a transform of torch.func it finds the algorithm."""
+    return torch.compiler.is_compiling() and not transforms_active()
+
+
 def _is_opaque(tensor: Tensor) -> bool:
     """Whether the operator runs: where values may be read, or a compiler must not unroll loops over a batch."""
-    return (tensor.is_cpu or torch.compiler.is_compiling()) and not transforms_active()
+    return _is_traced() or (tensor.is_cpu and not transforms_active())
 
 
 def _implementation(operator: Any, tensor: Tensor) -> Callable[..., Tensor]:
     """The function of an operator where there are values and no compiler, as the first call of an operator takes
     seconds: it imports the compiler."""
-    eager = type(tensor) is Tensor and not torch.compiler.is_compiling()
+    eager = type(tensor) is Tensor and not _is_traced()
     return _FUNCTIONS[operator] if eager else operator
 
 
@@ -177,16 +182,16 @@ def sort_rows(key: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The sorted rows, and the index of each of their elements.
     """
-    if torch.compiler.is_compiling() and not transforms_active():
-        # the loop over the rows would be unrolled, and compiled anew for every batch size
+    if _is_traced():  # the loop over the rows would be unrolled, and compiled anew for every batch size
         values, order = sort_rows_op(key)
         return values, order
-    if not key.is_cpu or transforms_active():
-        return torch.sort(key, -1)
-    return _sort_each_row(key)
+    return torch.sort(key, -1) if transforms_active() else _sort_rows(key)
 
 
-def _sort_each_row(key: Tensor) -> tuple[Tensor, Tensor]:
+def _sort_rows(key: Tensor) -> tuple[Tensor, Tensor]:
+    if not key.is_cpu:
+        values, order = torch.sort(key, -1)
+        return values, order
     if key.shape[0] == 1:
         values, order = torch.sort(key[0])
         return values.unsqueeze(0), order.unsqueeze(0)
@@ -199,10 +204,7 @@ def _sort_each_row(key: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("losses_seg::sort_rows", mutates_args=(), schema="(Tensor key) -> (Tensor, Tensor)")
 def sort_rows_op(key: Tensor) -> tuple[Tensor, Tensor]:
     """`sort_rows` for a compiler."""
-    if key.is_cpu:
-        return _sort_each_row(key)
-    values, order = torch.sort(key, -1)
-    return values, order
+    return _sort_rows(key)
 
 
 @sort_rows_op.register_fake
@@ -217,7 +219,7 @@ def truth_skeleton(
 
     It would fuse the iterations into one loop, where every minimum is computed anew for each of its neighbours.
     """
-    if torch.compiler.is_compiling() and not transforms_active():
+    if _is_traced():
         result: Tensor = truth_skeleton_op(pred.detach(), target, ignored, iterations, first, tube)
         return result
     return _skeleton.truth_skeleton(pred, target, ignored, iterations, first=first, tube=tube)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses_core import BaseLoss
 from losses_core.distributed import all_reduce_sum, gather_rows
 from losses_core.utils.weight_reduce import Reduction
+from losses_seg._pixel_loss import PixelLoss
 from losses_seg._targets import image_weight
 
 
@@ -29,7 +29,7 @@ class SyncGroup:
         return gather_rows(tensor, self.handle)
 
 
-class BatchReducedLoss(BaseLoss):
+class BatchReducedLoss(PixelLoss):
     """A loss that is computed per image, or once for the whole batch of all ranks."""
 
     per_image: bool

@@ -264,6 +264,7 @@ class LovaszHingeLoss(BatchReducedLoss):
     """
 
     function = lovasz_hinge_loss
+    channels = 1
     example = examples.MASKS
 
     def __init__(self, per_image: bool = False, ignore_index: int = 255, **options: Unpack[LossOptions]) -> None:

@@ -190,3 +190,15 @@ class PointMaskLoss(BaseLoss):
         if ignore_index is not None:
             checks.number(self, "ignore_index", ignore_index, integer=True)
         self.ignore_index = ignore_index
+
+    def _stand_in(self, target: Tensor, num_classes: int | None) -> Tensor:
+        return self._zeros(target.shape, target)
+
+    def _normalizer(
+        self, target: Any, weight: Tensor | None, num_classes: int | None, keywords: dict[str, Any]
+    ) -> Tensor | int:
+        if keywords["ignore_index"] is None:
+            return int(target.shape[0])
+        if keywords["point_coords"] is None:
+            raise InputError("which masks are counted depends on the points: give point_coords=, here and to the loss.")
+        return super()._normalizer(target, weight, num_classes, keywords)

@@ -58,6 +58,7 @@ class Case:
         half_tolerance: difference from the float32 result on the same rounded input.
         dynamic: whether one compilation must serve all batch sizes.
         avg_factor: whether ``avg_factor`` is accepted.
+        normalizer: whether the target alone tells what ``mean`` divides by; not asked of a loss coupled over a batch.
         stateful: a call in training mode changes the result of the next one.
         draws: a call takes numbers from torch's global generator.
         distributed: whether ``sync_dist`` makes it exact over several ranks.
@@ -85,6 +86,7 @@ class Case:
     half_tolerance: float = 1e-3
     dynamic: bool = True
     avg_factor: bool = True
+    normalizer: bool = True
     stateful: bool = False
     draws: bool = False
     distributed: bool = True

@@ -24,10 +24,13 @@ from losses_testkit.chunks import ChunkContract
 from losses_testkit.distribution import DistributedContract
 from losses_testkit.engine import EngineContract
 from losses_testkit.modules import ModuleContract
+from losses_testkit.normalizers import NormalizerContract
 from losses_testkit.numerics import NumericsContract
 
 
-class LossContract(NumericsContract, EngineContract, ModuleContract, ChunkContract, DistributedContract):
+class LossContract(
+    NumericsContract, EngineContract, ModuleContract, ChunkContract, NormalizerContract, DistributedContract
+):
     """Every test of the contract, run for every case of ``cases``."""
 
     cases: ClassVar[Sequence[Case]] = ()

@@ -13,24 +13,20 @@ from losses_cls._targets import class_normalizer, ignored_label, prepare_classes
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.kernels import definition, delegate
 from losses_core.utils import checks
+from losses_core.utils.autograd import hide_gradient
 from losses_core.utils.focal import along_channels
-
-_FEW = 1 << 14
-"""Elements of an input on an accelerator for which masks are worth it: a kernel needs a third of the memory."""
 
 
 def _mean(
     pred: Tensor, target: Tensor, *, class_weight: Tensor | None, ignore_index: int | None, label_smoothing: float
 ) -> Tensor | None:
-    """The mean by torch's own operator; masks are for an ignored NaN, and for a batch that is ignored as a whole."""
+    """The mean by torch's own operator, with masks for an ignored NaN and for a batch that is ignored as a whole."""
     if class_weight is not None or label_smoothing or target.ndim == pred.ndim:
         return None
     if ignore_index is None:
         return F.cross_entropy(pred, target)
-    if pred.numel() > _FEW:
-        return None
     ignored = target == ignore_index
-    value = F.cross_entropy(pred.masked_fill(ignored.unsqueeze(1), 0), target, ignore_index=ignore_index)
+    value = F.cross_entropy(hide_gradient(pred, ignored.unsqueeze(1)), target, ignore_index=ignore_index)
     return value.masked_fill(ignored.all(), 0)
 
 

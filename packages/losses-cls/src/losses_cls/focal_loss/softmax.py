@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -19,6 +17,12 @@ from losses_core.kernels import Prepared, definition, delegate
 from losses_core.utils import checks
 from losses_core.utils.focal import alpha_is_off
 from losses_core.utils.stable import power
+from losses_core.utils.warn import warn_user
+
+_ONE_CLASS = (
+    "FocalLoss(use_sigmoid=True) with one class and index targets: label 0 is the positive and 1 the background. "
+    "For targets of 0 and 1 with 1 as the positive, use BinaryFocalLoss."
+)
 
 
 def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
@@ -105,19 +109,10 @@ def focal_loss(
     function = softmax_focal_loss
     if use_sigmoid:
         function = index_focal_loss if is_index(pred, target) else binary_focal_loss
-        if function is index_focal_loss and pred.shape[1] == 1 and not torch.compiler.is_compiling():
-            _warn_one_class()
+        if function is index_focal_loss and pred.shape[1] == 1:
+            warn_user(_ONE_CLASS, once=True)
     options = {"alpha": alpha, "gamma": gamma, "class_weight": class_weight, "ignore_index": ignore_index}
     return delegate(function, pred, target, **options)
-
-
-@functools.cache
-def _warn_one_class() -> None:
-    warnings.warn(
-        "FocalLoss(use_sigmoid=True) with one class and index targets: label 0 is the positive and 1 the background. "
-        "For targets of 0 and 1 with 1 as the positive, use BinaryFocalLoss.",
-        stacklevel=2,
-    )
 
 
 class FocalLoss(BaseLoss):

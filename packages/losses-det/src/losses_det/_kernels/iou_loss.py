@@ -261,9 +261,10 @@ def nwd_kernel(
     difference = side.clamp(min=0).sub_((target_high - target_low).clamp_(min=0)).div_(2)
     shift = (target_low - low).add_(target_high).sub_(high).div_(2)
     distance = (square_sum(shift) + square_sum(difference)).sqrt_()
-    value = torch.expm1(distance / -constant).neg_()
+    exponent = distance / -constant
+    value = torch.expm1(exponent).neg_()
     if not needs_grad:
         return value, None
-    scale = (1 - value).div_(distance).div_(2 * constant).masked_fill_(distance == 0, 0)
+    scale = exponent.exp_().div_(distance).div_(2 * constant).masked_fill_(distance == 0, 0)
     by_shift, by_size = shift.mul_(scale), difference.mul_(scale).masked_fill_(side < 0, 0)
     return value, to_format(torch.stack((-by_shift - by_size, by_size - by_shift)), bbox_format)

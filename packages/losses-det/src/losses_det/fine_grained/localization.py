@@ -142,6 +142,9 @@ class FineGrainedLocalizationLoss(BaseLoss):
         self.up = checks.number(self, "up", up, above=0)
         self.reg_scale = checks.number(self, "reg_scale", reg_scale, above=0)
 
+    def _stand_in(self, target: Any, num_classes: int | None) -> Tensor:
+        return self._zeros((*target.shape, self.reg_max + 1), target)
+
 
 def check_even(owner: BaseLoss, reg_max: int) -> int:
     checks.number(owner, "reg_max", reg_max, low=2, integer=True)

@@ -162,7 +162,7 @@ class WIoULoss(BaseLoss):
         return average_over_coordinates(weight, pred)
 
     def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
-        return super()._options(pred, keywords) | {"mean": keywords["mean"]}
+        return super()._options(pred, keywords) | {"mean": keywords.get("mean")}
 
     def _running_mean(self, pred: Any, target: Any, weight: Tensor | None) -> Tensor:
         """The mean of 1 - IoU, updated in training mode with this batch."""

@@ -18,9 +18,9 @@ def _plain(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> bool:
     return not normalize
 
 
-def _plain_on_cpu_or_half(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> bool:
+def _plain_half(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> bool:
     # on an accelerator, F.mse_loss in full precision needs no more memory, and moves fewer bytes
-    return not normalize and (pred.is_cpu or pred.dtype in (torch.float16, torch.bfloat16))
+    return not normalize and pred.dtype in (torch.float16, torch.bfloat16)
 
 
 def _normalized_maps(pred: Tensor, target: Tensor, *, normalize: bool, **_: Any) -> bool:
@@ -31,7 +31,8 @@ def _normalized_tokens(pred: Tensor, target: Tensor, *, normalize: bool, **_: An
     return normalize and pred.ndim == 3
 
 
-@kernel(feature_mse_loss, supports=_plain_on_cpu_or_half, temporaries=5)
+@kernel(feature_mse_loss, device="accelerator", supports=_plain_half, temporaries=5)
+@kernel(feature_mse_loss, device="cpu", supports=_plain, temporaries=5)
 def squared(x: Tensor, t: Tensor, *, needs_grad: bool, **_: Any) -> _Result:
     """Squared difference of each element."""
     difference = x - t

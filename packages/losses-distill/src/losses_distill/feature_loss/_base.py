@@ -108,6 +108,12 @@ class AdaptedFeatureLoss(BaseLoss):
         self.resize = checks.choice(self, "resize", resize, RESIZE)
         self.adapter = make_adapter(student_channels, teacher_channels)
 
+    def _stand_in(self, target: Tensor, num_classes: int | None) -> Tensor:
+        shape = list(target.shape)
+        if self.student_channels is not None:
+            shape[channel_axis(target)] = self.student_channels
+        return self._zeros(shape, target)
+
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """Apply the adapter, in full precision and after pooling."""
         if self.student_channels is not None:
@@ -190,6 +196,20 @@ class FeatureLoss(AdaptedFeatureLoss):
             pred = checks.floating(pred)
             avg_factor = self._weight_of_elements(weight, pred, target)
         return super()._evaluate_function(pred, target, weight, reduction, avg_factor, *others, **named)
+
+    def _stand_in(self, target: Tensor, num_classes: int | None) -> Tensor:
+        if self.resize is not None and target.ndim > 2:
+            raise InputError(
+                f"expected resize=None, as the target does not tell to which size both are pooled; got {self.resize!r}."
+            )
+        return super()._stand_in(target, num_classes)
+
+    def _normalizer(
+        self, target: Any, weight: Tensor | None, num_classes: int | None, keywords: dict[str, Any]
+    ) -> Tensor | int:
+        if self.weighted_mean and weight is not None:
+            return self._weight_of_elements(weight, self._stand_in(target, num_classes), target)
+        return super()._normalizer(target, weight, num_classes, keywords)
 
     def _weight_of_elements(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
         """Σ of the weights over the elements of the loss."""

@@ -11,9 +11,9 @@ from losses_core import BaseLoss, InputError, LossOptions, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import match_dtype, upcast
+from losses_core.utils.warn import warn_user
 from losses_distill._adapter import check_channels
 from losses_distill._inputs import prepare_teacher
-from losses_distill._warn import warn_user
 from losses_distill.feature_loss._base import check_given_channels
 from losses_distill.feature_loss._generation import Generation, LazyGeneration
 
@@ -145,6 +145,9 @@ class MGDLoss(BaseLoss):
             masked = self._map_weight(weight, pred, target) == 0
             pred = pred.masked_fill(masked.reshape(-1, *(1,) * (pred.ndim - 1)), 0)
         return super()._evaluate_function(pred, target, weight, *others, **named)
+
+    def _normalizer(self, target: Any, weight: Tensor | None, num_classes: int | None, keywords: dict[str, Any]) -> int:
+        return prepare_teacher(target).shape[0]  # without drawing a mask
 
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """Generate the features to compare, in full precision."""

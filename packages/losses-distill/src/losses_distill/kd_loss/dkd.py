@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Unpack
 
 import torch
@@ -12,16 +11,21 @@ from torch import Tensor
 from losses_core import BaseLoss, LossOptions, examples
 from losses_core.kernels import definition
 from losses_core.utils import checks
+from losses_core.utils.warn import warn_user
 from losses_distill._inputs import check_class_dim, check_ignore_index, prepare_logits
-from losses_distill._warn import warn_user
 from losses_distill.kd_loss._divergence import kl_divergence
+
+_TWO_CLASSES = (
+    "DKDLoss with two classes: one class is left beside the true one, so the part weighted by beta is 0. "
+    "KnowledgeDistillationLoss does the same without labels."
+)
 
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     options["labels"] = checks.index("labels", options["labels"])
     pred, target, options = prepare_logits(pred, target, options)
-    if pred.shape[1] == 2 and not torch.compiler.is_compiling():
-        _warn_two_classes()
+    if pred.shape[1] == 2:
+        warn_user(_TWO_CLASSES, once=True)
     return pred, target, options
 
 
@@ -86,14 +90,6 @@ def _decouple(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     largest = others.gather(1, top)
     odds = logits.gather(1, index) - (largest - log_rest.gather(1, top))
     return log_rest, odds, top == index
-
-
-@functools.cache
-def _warn_two_classes() -> None:
-    warn_user(
-        "DKDLoss with two classes: one class is left beside the true one, so the part weighted by beta is 0. "
-        "KnowledgeDistillationLoss does the same without labels."
-    )
 
 
 class DKDLoss(BaseLoss):

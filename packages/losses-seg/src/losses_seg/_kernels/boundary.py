@@ -20,7 +20,7 @@ _SMALL = 1 << 23
 """Elements of pred up to which the definition runs on an accelerator: fewer kernels, and memory is no concern."""
 
 
-@kernel(contour_sums, passes=2, supports=lambda pred, target, **_: pred.is_cpu or pred.numel() > _SMALL)
+@kernel(contour_sums, passes=2, device="cpu")
 class ContourSums:
     """Both passes compute probabilities and contours anew."""
 
@@ -48,7 +48,8 @@ class ContourSums:
 @kernel(
     contour_sums,
     passes=2,
-    supports=lambda pred, target, **_: not pred.is_cpu and pred.numel() > _SMALL and pred.ndim <= 5,
+    device="accelerator",
+    supports=lambda pred, target, **_: pred.numel() > _SMALL and pred.ndim <= 5,
 )
 class PooledContourSums(ContourSums):
     """The same by torch's pooling, for accelerators."""

@@ -115,7 +115,7 @@ class SoftmaxSums:
         return torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=p)
 
 
-@kernel(softmax_sums, passes=2, supports=lambda *_, **__: torch.compiler.is_compiling())
+@kernel(softmax_sums, passes=2, compiled=True)
 class TracedSoftmaxSums(SoftmaxSums):
     """The same for a compiler, which fuses the encoding of labels into the sums and does not store it."""
 

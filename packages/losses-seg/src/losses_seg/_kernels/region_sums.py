@@ -121,7 +121,7 @@ class RegionSumsOnCpu(RegionSums):
         return power(x, exponent).sum(2)
 
 
-@kernel(region_sums, passes=2, supports=lambda *_, **__: torch.compiler.is_compiling())
+@kernel(region_sums, passes=2, compiled=True)
 class TracedRegionSums(RegionSumsOnCpu):
     """The same for a compiler, which fuses the encoding of labels into the sums and does not store it."""
 

@@ -8,12 +8,13 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core import LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import upcast
 from losses_seg._activation import activate
+from losses_seg._pixel_loss import PixelLoss
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
@@ -116,7 +117,7 @@ def boundary_loss(
     return Unreduced(value.where(counted, 0), counted.expand_as(value))
 
 
-class BoundaryLoss(BaseLoss):
+class BoundaryLoss(PixelLoss):
     r"""Boundary loss: one minus the F1 score of predicted and true contours, within a tolerance.
 
     .. math::

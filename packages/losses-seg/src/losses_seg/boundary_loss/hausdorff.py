@@ -9,13 +9,14 @@ from typing import Any, Literal, Unpack
 import torch
 from torch import Tensor
 
-from losses_core import BaseLoss, LossOptions, Unreduced, examples
+from losses_core import LossOptions, Unreduced, examples
 from losses_core.errors import ConfigError, InputError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_seg import _ops
 from losses_seg._activation import probabilities
 from losses_seg._distance import is_spacing, steps_of
+from losses_seg._pixel_loss import PixelLoss
 from losses_seg._pixels import pixel_cross_entropy
 from losses_seg._targets import (
     ACTIVATIONS,
@@ -148,7 +149,7 @@ def _distances(
     return computed if given is None else computed + given
 
 
-class HDLoss(BaseLoss):
+class HDLoss(PixelLoss):
     r"""Hausdorff distance loss: squared errors, weighted by their distances to the contours.
 
     .. math::

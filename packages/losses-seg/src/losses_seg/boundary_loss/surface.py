@@ -8,13 +8,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from losses_core import BaseLoss, LossOptions, examples
+from losses_core import LossOptions, examples
 from losses_core.errors import ConfigError
 from losses_core.kernels import definition
 from losses_core.utils import checks
 from losses_core.utils.precision import upcast
 from losses_seg._activation import probabilities
 from losses_seg._distance import is_spacing, signed_distance, steps_of
+from losses_seg._pixel_loss import PixelLoss
 from losses_seg._targets import (
     ACTIVATIONS,
     Activation,
@@ -121,7 +122,7 @@ def surface_loss(
     return value.where(counted, 0)
 
 
-class SurfaceLoss(BaseLoss):
+class SurfaceLoss(PixelLoss):
     r"""Boundary loss of Kervadec: the mean of the probabilities times the signed distance to the true contour.
 
     .. math::

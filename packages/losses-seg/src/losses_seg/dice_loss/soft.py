@@ -259,6 +259,7 @@ class BinaryDiceLoss(BatchReducedLoss):
     """
 
     function = binary_dice_loss
+    channels = 1
     example = examples.MASKS.probabilities_if("activation", "none")
 
     def __init__(
