@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -73,14 +74,34 @@ def test_tables_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.text == "a     b\nlong  2\n"
 
 
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_narrow_terminal_has_fewer_columns(rich: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    header, rows = ("name", "b", "c", "text"), [("n" * 20, "1", "2", "word " * 20)]
+    for columns, present in (("55", ["name", "b", "c"]), ("51", ["name", "c"]), ("47", ["name"]), ("20", ["name"])):
+        monkeypatch.setenv("COLUMNS", columns)
+        terminal = Terminal()
+        Output(terminal).table(header, rows, optional=("b", "c"))  # type: ignore[arg-type]
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.text).splitlines()
+        if columns != "20":
+            assert re.findall(r"\w+", next(line for line in lines if "name" in line)) == [*present, "text"]
+        assert max(map(len, lines)) <= int(columns)
+    pipe = io.StringIO()
+    Output(pipe).table(header, rows, optional=("b", "c"))
+    assert len(pipe.getvalue().splitlines()[1]) > 120
+
+
 def test_long_rows_are_cut_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "10")
     monkeypatch.setitem(sys.modules, "rich.console", None)
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
-        Output(stream).table(("a", "b"), [("1", "0123456789")])  # type: ignore[arg-type]
-    assert terminal.text == "a  b\n1  012345…\n"
-    assert pipe.getvalue() == "a  b\n1  0123456789\n"
+        Output(stream).table(("a", "b\nc"), [("1", "0123456789")])  # type: ignore[arg-type]
+    assert terminal.text == "   b\na  c\n1  012345…\n"
+    assert pipe.getvalue() == "   b\na  c\n1  0123456789\n"
 
 
 def test_rich_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

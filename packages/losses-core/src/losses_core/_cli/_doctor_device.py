@@ -40,8 +40,10 @@ def run_on_device(arguments: argparse.Namespace, out: Output) -> int:
     allowed = ", ".join(f"{tolerance(dtype):.1e} in {_name(dtype)}" for dtype in dtypes)
     out.line(f"{device}{f' ({hardware})' if hardware else ''} against the CPU in float64; allowed: {allowed}")
     out.line()
-    header = ("loss", *(f"{what}, {_name(dtype)}" for dtype in dtypes for what in Deviation._fields), "verdict")
-    out.table(header, [_row(loss, dtypes) for loss in checked])
+    columns = [f"{what}\n{_name(dtype)}" for dtype in dtypes for what in Deviation._fields]
+    of_float64 = [column for column in columns if column.endswith("float64")]
+    rows = [_row(loss, dtypes) for loss in checked]
+    out.table(("loss", *columns, "verdict"), rows, optional=of_float64[::-1])
     out.line()
     skipped = sum(not loss.found and not loss.failed for loss in checked)
     counts = [f"{len(checked) - failed - skipped} ok", f"{failed} faulty", *([f"{skipped} skipped"] if skipped else [])]

@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
         )
         for loss, more in found
     ]
-    out.table(("name", "task", "distribution", "version", "description"), rows)
+    header = ("name", "task", "distribution", "version", "description")
+    out.table(header, rows, optional=("version", "distribution", "task"))
     return 0
 
 
