@@ -106,16 +106,50 @@ def test_probe_every_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert term["peak_bytes"] > 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_show_prints_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert not re.findall(r"\\|``|(?<!`)`(?!`)|:\w+:`|^ *\.\. |\$", text, re.MULTILINE)
+    assert "References:" in text
+
+
+def test_list_describes_every_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    for loss in json.loads(capsys.readouterr().out):
+        assert loss["task"] in ("classification", "detection", "segmentation", "distillation")
+        assert 10 < len(loss["description"]) < 130
+        cls = LOSSES[loss["name"]]
+        assert (loss["alias_of"] is not None) == (cls.__name__ != loss["name"])
+        assert loss["alias_of"] in (None, cls.__name__)
+
+
+def test_every_loss_on_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kernel against definition, and float32 against float64; no loss is skipped."""
+    assert main(["doctor", "--device", "cpu", "--json"]) == 0
+    found = {loss["loss"]: loss for loss in json.loads(capsys.readouterr().out)["checks"]}
+    assert sorted(found) == NAMES
+    for loss in found.values():
+        assert loss["verdict"] == "ok"
+        assert max(loss["deviations"]["float32"].values()) < 16 * torch.finfo(torch.float32).eps
+        assert max(loss["deviations"]["float64"].values()) < 16 * torch.finfo(torch.float64).eps
+
+
 @pytest.mark.filterwarnings("ignore:MGDLoss without student_channels")
 @pytest.mark.parametrize("name", NAMES)
 def test_plot(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Something is to be seen: the value moves along the path."""
     monkeypatch.setattr("losses_core._curves.POINTS", 8)  # 0, where many losses have no slope, is not among them
-    vary = [part for key, value in NEEDED.get(name, {}).items() for part in ("--vary", f"{key}={json.dumps(value)}")]
-    assert main(["plot", name, "--json", *vary]) == 0
+    assert main(["plot", name, "--json"]) == 0
     for line in json.loads(capsys.readouterr().out)["lines"]:
         assert max(line["value"]) - min(line["value"]) > 1e-3 * max(line["value"])
         assert any(line["gradient"])
+
+
+@pytest.mark.parametrize("name", ["SeesawLoss", "CIoULoss", "DKDLoss", "DiceLoss"])
+def test_probe_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] > 0
 
 
 @pytest.mark.parametrize("config", [*DOCUMENTED.values()], ids=[*DOCUMENTED])

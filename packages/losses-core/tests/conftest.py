@@ -16,7 +16,9 @@ from .small_losses import SMALL_LOSSES
 GROUP = "tests.losses"
 
 
-def install(site: FakeSite, distribution: str, *names: str, version: str = "1.0", module: str = "") -> str:
+def install(
+    site: FakeSite, distribution: str, *names: str, version: str = "1.0", module: str = "", group: str = GROUP
+) -> str:
     """A distribution whose losses are in one module; the module's name."""
     module = module or f"fake_{distribution.replace('-', '_')}.part"
     site.install(
@@ -24,7 +26,7 @@ def install(site: FakeSite, distribution: str, *names: str, version: str = "1.0"
         {name: f"{module}:{name}" for name in names},
         version=version,
         modules={module: loss_source(*names)},
-        group=GROUP,
+        group=group,
     )
     return module
 

@@ -195,7 +195,7 @@ def test_check_tells_all_faults(folder: Path, capsys: pytest.CaptureFixture[str]
     path.write_text(json.dumps({"loss": faulty}))
     capsys.readouterr()
     assert main(["check", str(path)]) == 1
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
         "loss[0].class_weight.method",
         "loss[0].class_weight.beta",

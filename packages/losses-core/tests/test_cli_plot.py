@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from losses_core import LOSSES
+from losses_core import LOSSES, examples
 from losses_core._cli import main
+from losses_core._cli.plot import COLOURS
 
-from .example_losses import EXAMPLE_LOSSES
+from .example_losses import EXAMPLE_LOSSES, CurvedLoss, ErrorLoss
 
 pytestmark = pytest.mark.usefixtures("losses")
 
@@ -35,7 +36,7 @@ def numbers(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_numbers(numbers: Any) -> None:
     plot = numbers("CurvedLoss")
-    assert (plot["loss"], plot["x"], plot["gradient_by"]) == ("CurvedLoss", "error, in units of pred", "the error")
+    assert (plot["losses"], plot["x"], plot["gradient_by"]) == (["CurvedLoss"], "error, in units of pred", "the error")
     (line,) = plot["lines"]
     assert (line["x"][0], line["x"][-1]) == (-3, 3)
     assert line["value"] == pytest.approx([x * x for x in line["x"]])
@@ -89,6 +90,44 @@ def test_files(theme: str, kind: str, capsys: pytest.CaptureFixture[str]) -> Non
             assert f"<!-- {text} -->".encode() in content
 
 
+def test_several_losses(numbers: Any) -> None:
+    plot = numbers("CurvedLoss", "ErrorLoss", "CurvedLoss")
+    assert plot["losses"] == ["CurvedLoss", "ErrorLoss"]
+    assert [line["loss"] for line in plot["lines"]] == ["CurvedLoss", "ErrorLoss"]
+    for line, value in zip(plot["lines"], (lambda x: x * x, abs), strict=True):
+        assert line["value"] == pytest.approx([value(x) for x in line["x"]])
+
+
+def test_a_parameter_goes_to_the_losses_that_have_it(numbers: Any) -> None:
+    plot = numbers("CurvedLoss", "ErrorLoss", "--vary", "margin=1,2")
+    assert [(line["loss"], line["options"]) for line in plot["lines"]] == [
+        ("CurvedLoss", ""),
+        ("ErrorLoss", "margin=1"),
+        ("ErrorLoss", "margin=2"),
+    ]
+
+
+def test_the_legend_of_several_losses() -> None:
+    """An entry for each colour and each style; as many colours as losses."""
+    assert main(["plot", "ErrorLoss", "CurvedLoss", "--vary", "margin=1,2", "-o", "a.svg"]) == 0
+    content = Path("a.svg").read_text(encoding="utf-8")
+    for text in ("ErrorLoss, margin=1", "ErrorLoss, margin=2", "CurvedLoss", "ErrorLoss, CurvedLoss"):
+        assert content.count(f"<!-- {text} -->") == 1
+    assert all(colour in content for colour in COLOURS["light"][:3])
+    assert COLOURS["light"][3] not in content
+    LOSSES.register(type("FirstBoxLoss", (ErrorLoss,), {"example": examples.BOXES}))
+    LOSSES.register(type("SecondBoxLoss", (CurvedLoss,), {"example": examples.BOXES}))
+    assert main(["plot", "FirstBoxLoss", "SecondBoxLoss", "-o", "b.svg"]) == 0
+    content = Path("b.svg").read_text(encoding="utf-8")
+    for text in ("FirstBoxLoss", "SecondBoxLoss", "box of the target's size", "box twice as wide"):
+        assert content.count(f"<!-- {text} -->") == 1
+
+
+def test_default_file_of_several() -> None:
+    assert main(["plot", "CurvedLoss", "ErrorLoss"]) == 0
+    assert Path("CurvedLoss-ErrorLoss.png").stat().st_size > 10_000
+
+
 def test_default_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "CurvedLoss"]) == 0
     assert Path("CurvedLoss.png").stat().st_size > 10_000
@@ -101,6 +140,19 @@ def test_default_file(capsys: pytest.CaptureFixture[str]) -> None:
         (("GapLoss",), "losses: GapLoss does not say along what it can be drawn: give the class an example"),
         (("CurvedLoss", "--vary", "los_weight=1"), "losses: --vary.los_weight: CurvedLoss has no parameter"),
         (("CurvedLoss", "--vary", "loss_weight=1,x"), "losses: --vary.loss_weight: expected a number"),
+        (
+            ("CurvedLoss", "LabelledLoss"),
+            "losses: CurvedLoss is drawn along 'error, in units of pred' and LabelledLoss along \"logit of the true",
+        ),
+        (("CurvedLoss", "GapLoss"), "losses: GapLoss does not say along what it can be drawn"),
+        (
+            ("CurvedLoss", "ErrorLoss", "--vary", "los_weight=1"),
+            "losses: --vary.los_weight: CurvedLoss has no parameter",
+        ),
+        (
+            ("CurvedLoss", "ErrorLoss", "--vary", "loss_weight=1,2,3,4"),
+            "losses: --vary: expected at most 6 combinations",
+        ),
         (("SizedLoss",), "losses: --vary: SizedLoss needs the parameter 'channels'"),
         (("CurvedLoss", "--vary", "loss_weight=1,2,3,4,5,6,7"), "losses: --vary: expected at most 6 combinations"),
         (("CurvedLoss", "-o", "a.banana"), "losses: a.banana: expected a file that ends in "),

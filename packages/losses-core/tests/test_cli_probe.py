@@ -64,8 +64,11 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", str(path), "--key", "train"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["term", "value", "gradient", "share", "dtype", "time", "memory"]
-    assert [line.split()[0] for line in lines[1:]] == ["a", "b.c", "total"]
+    assert [line.split()[0] for line in lines[1:4]] == ["a", "b.c", "total"]
     assert lines[1].split()[3].endswith("%")
+    assert lines[4] == ""
+    assert lines[5].startswith("Balanced: the largest gradient, of ")
+    assert lines[6:] == ["The inputs are random: --batch takes a batch of yours."]
 
 
 def test_a_wrapped_loss_is_named(probe: Any) -> None:

@@ -157,7 +157,7 @@ class LogitAdjustedCrossEntropyLoss(BaseLoss):
 
     function = logit_adjusted_cross_entropy_loss
     internal_options = ("adjustment",)
-    example = examples.LABELS
+    example = examples.LABELS.built_with(class_counts=list(range(10, 0, -1)))
     adjustment: Tensor
 
     def __init__(

@@ -141,7 +141,7 @@ class SeesawLoss(BaseLoss):
     coupled = "batch"
     function = seesaw_loss
     internal_options = ("counts",)
-    example = examples.LABELS
+    example = examples.LABELS.built_with(num_classes=10)
     class_counts: Tensor
 
     def __init__(

@@ -11,8 +11,9 @@ from typing import Any
 
 from losses_core._annotations import NUMBER, arms_of, read_numbers
 from losses_core._suggest import did_you_mean, shown
+from losses_core._weight_methods import WEIGHT_METHODS
 from losses_core.errors import InputError
-from losses_core.utils.loss_utils import WEIGHT_METHODS, weight_option_faults
+from losses_core.utils.loss_utils import weight_option_faults
 
 if typing.TYPE_CHECKING:
     from losses_core.class_statistics import ClassStatistics

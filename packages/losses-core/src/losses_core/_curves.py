@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
+from losses_core._signature import constructor_parameters
 from losses_core.base_loss import BaseLoss
 from losses_core.builder import build_loss, find_faults
 from losses_core.errors import InputError
-from losses_core.examples import Example, Path
+from losses_core.examples import Example, Path, example_config
 from losses_core.registry import LOSSES
 
 POINTS = 201
@@ -21,11 +22,13 @@ class Curve(NamedTuple):
     """One line of a plot.
 
     Attributes:
+        loss: The name of the loss; empty where all lines are of one.
         options: The parameters that were varied, as text.
         line: Which line of the path, as text.
         x, value, gradient: As many numbers each.
     """
 
+    loss: str
     options: str
     line: str
     x: list[float]
@@ -33,28 +36,65 @@ class Curve(NamedTuple):
     gradient: list[float]
 
     @property
-    def label(self) -> str:
-        return ", ".join(filter(None, (self.options, self.line)))
+    def variant(self) -> str:
+        """The loss and what was varied."""
+        return ", ".join(filter(None, (self.loss, self.options)))
 
 
-def variants(name: str, vary: Mapping[str, Sequence[Any]]) -> dict[str, BaseLoss]:
-    """A loss for each combination of the values: what was varied, as text → the loss.
+class Variant(NamedTuple):
+    """A loss that is drawn: its name, its parameters that were varied as text, and itself."""
+
+    name: str
+    options: str
+    loss: BaseLoss
+
+
+def variants(names: Sequence[str], vary: Mapping[str, Sequence[Any]]) -> list[Variant]:
+    """The losses with each combination of the values, of the parameters that they have.
 
     Raises:
-        ConfigError: The loss has no such parameter, or refuses a value.
+        ConfigError: No loss has such a parameter, or one refuses a value.
         RegistryError: There is no such loss.
     """
-    LOSSES[name]  # a wrong name is no fault of the parameters
-    built = {}
-    for values in product(*vary.values()):
-        options = dict(zip(vary, values, strict=True))
-        config = {"type": name, **options}
-        for fault in find_faults(config, "--vary"):
-            raise fault
-        torch.manual_seed(0)
-        loss = cast("BaseLoss", build_loss(config))  # one type makes no combination
-        built[", ".join(f"{key}={value}" for key, value in options.items())] = loss.double().eval()
+    built = []
+    known = {name: constructor_parameters(LOSSES[name]) for name in names}
+    for name in known:
+        own = {key: values for key, values in vary.items() if len(known) == 1 or _is_known(key, known, name)}
+        for values in product(*own.values()):
+            options = dict(zip(own, values, strict=True))
+            config = {**example_config(name), **options}
+            for fault in find_faults(config, "--vary"):
+                raise fault
+            torch.manual_seed(0)
+            loss = cast("BaseLoss", build_loss(config))  # one type makes no combination
+            text = ", ".join(f"{key}={value}" for key, value in options.items())
+            built.append(Variant(name, text, loss.double().eval()))
     return built
+
+
+def _is_known(key: str, known: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    """Whether a loss has a parameter that may be another one's; what none has is left to the first, as a fault."""
+    return key in known[name] or not any(key in parameters for parameters in known.values())
+
+
+def common_path(losses: Sequence[Variant]) -> Path:
+    """The path along which all losses are drawn.
+
+    Raises:
+        InputError: One has none, or two have different ones.
+    """
+    first, *others = ((variant.name, example_of(variant.loss)[1]) for variant in losses)
+    for name, path in others:
+        if _axes(path) != _axes(first[1]):
+            raise InputError(
+                f"{first[0]} is drawn along {first[1].x!r} and {name} along {path.x!r}: one picture takes losses that "
+                "are drawn along the same."
+            )
+    return first[1]
+
+
+def _axes(path: Path) -> tuple[Any, ...]:
+    return path.x, path.per, path.span, list(path.lines)
 
 
 def example_of(loss: BaseLoss) -> tuple[Example, Path]:
@@ -71,13 +111,14 @@ def example_of(loss: BaseLoss) -> tuple[Example, Path]:
     return loss.example, loss.example.path
 
 
-def curves(losses: Mapping[str, BaseLoss], step: Callable[[str], None]) -> Iterator[Curve]:
+def curves(losses: Sequence[Variant], step: Callable[[str], None]) -> Iterator[Curve]:
     """The lines of a plot, one for each loss and each line of its path; `step` is told before each."""
-    for options, loss in losses.items():
+    several = len({variant.name for variant in losses}) > 1
+    for name, options, loss in losses:
         example, path = example_of(loss)
         for line in path.lines:
-            step(f"{options} {line}".strip())
-            yield Curve(options, line, *_along(loss, example, line, path.span))
+            step(f"{name} {options} {line}".strip())
+            yield Curve(name if several else "", options, line, *_along(loss, example, line, path.span))
 
 
 def _along(

@@ -27,9 +27,11 @@ SMALL_ON_DEVICE = 1 << 24
 
 
 class _Forced:
-    """Whether definitions run everywhere: for the whole process, so that a compiler can guard on it."""
+    """Whether definitions run everywhere, or kernels also for small inputs: for the whole process, so that a compiler
+    can guard on it."""
 
     definitions = bool(os.environ.get("LOSSES_USE_DEFINITIONS"))
+    kernels = False
 
 
 @contextlib.contextmanager
@@ -48,6 +50,17 @@ def use_definitions() -> Iterator[None]:
         yield
     finally:
         _Forced.definitions = before
+
+
+@contextlib.contextmanager
+def kernels_for_small_inputs() -> Iterator[None]:
+    """Run kernels for small inputs as well, where torch's own operator would give the mean: for checks of kernels."""
+    before = _Forced.kernels
+    _Forced.kernels = True
+    try:
+        yield
+    finally:
+        _Forced.kernels = before
 
 
 def why_definition(call: LossCall, weight: Tensor | None, *, reduced: bool) -> str:
@@ -125,7 +138,7 @@ def small_mean(call: LossCall) -> Tensor | None:
         return None
     if pred.numel() > (SMALL if pred.is_cpu else SMALL_ON_DEVICE) and (pred.is_cpu or not call.definition.large_mean):
         return None
-    if _Forced.definitions or torch.compiler.is_compiling():
+    if _Forced.definitions or _Forced.kernels or torch.compiler.is_compiling():
         return None
     target, options = call.target, call.options
     if pred.dtype in HALF:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from losses_core._memory import PeakMemory
+from losses_core._options import number_of
 from losses_core._paths import Inputs
 from losses_core._routing import REQUIRED, look_up
 from losses_core._suggest import did_you_mean
@@ -19,9 +21,14 @@ from losses_core.combined import CombinedLoss, Member
 from losses_core.errors import ConfigError, InputError, LossesError
 from losses_core.examples import Draw, Example, Shape
 from losses_core.utils.precision import map_tensors
+from losses_core.utils.value_checks import debug
 
-RUNS, SECONDS = 5, 1.0
-"""A term is timed at most this often, and for at most this long."""
+WARM_UP, WARM_UP_SECONDS = 5, 0.2
+RUNS, SECONDS = 25, 1.0
+"""A term is run and timed at most this often, and for at most this long; each at least once."""
+
+DOMINATES = 2.0
+"""A gradient so many times the mean of the others dominates."""
 
 
 class Shapes(NamedTuple):
@@ -32,11 +39,19 @@ class Shapes(NamedTuple):
 
 
 class Term(NamedTuple):
-    """One loss of a combined loss: its label, dotted where it is nested, and its `inputs`."""
+    """One loss of a combined loss.
+
+    Attributes:
+        label: Dotted where it is nested.
+        loss: The loss.
+        paths: Its `inputs`.
+        factor: The `loss_weight` of the combinations that it is in.
+    """
 
     label: str
     loss: BaseLoss
     paths: Mapping[str, str]
+    factor: float = 1.0
 
 
 class Measured(NamedTuple):
@@ -47,8 +62,9 @@ class Measured(NamedTuple):
         value: Its weighted value.
         gradient: Norm of its gradient with respect to its pred.
         dtype: Of its result.
-        seconds: One forward and backward, the median of some.
+        seconds: One forward and backward after a warm-up, the median of some.
         peak_bytes: Most memory that tensors took in them, beside the inputs.
+        loss_weight: The weight of the term.
     """
 
     label: str
@@ -57,18 +73,34 @@ class Measured(NamedTuple):
     dtype: str
     seconds: float
     peak_bytes: int
+    loss_weight: float
 
 
-def terms_of(criterion: Member, prefix: str = "") -> list[Term]:
+class Verdict(NamedTuple):
+    """What the gradients say of the weights.
+
+    Attributes:
+        dominant: The term that dominates, if one does.
+        balanced_weight: The `loss_weight` with which its gradient would be the mean of the others.
+        text: The same in words.
+    """
+
+    dominant: str | None
+    balanced_weight: float | None
+    text: str
+
+
+def terms_of(criterion: Member, prefix: str = "", factor: float = 1.0) -> list[Term]:
     """The terms of a combined loss and of those in it; a single loss is its own."""
     if isinstance(criterion, BaseLoss):
         return [Term(criterion.label, criterion, {})]
+    factor *= number_of(criterion.loss_weight)
     terms: list[Term] = []
     for label, member in criterion.items():
         if isinstance(member, CombinedLoss):
-            terms += terms_of(member, f"{prefix}{label}.")
+            terms += terms_of(member, f"{prefix}{label}.", factor)
         else:
-            terms.append(Term(f"{prefix}{label}", member, criterion.inputs.get(label, {})))
+            terms.append(Term(f"{prefix}{label}", member, criterion.inputs.get(label, {}), factor))
     return terms
 
 
@@ -182,7 +214,7 @@ def _fill(data: dict[str, Any], path: list[str], value: Any, where: str) -> None
 
 
 def measure(term: Term, inputs: Inputs) -> Measured:
-    """Run a term forward and backward."""
+    """Run a term forward and backward: with values checked, then with memory counted, then timed."""
     preds: list[Tensor] = []
 
     def leaf(tensor: Tensor) -> Tensor:
@@ -191,7 +223,7 @@ def measure(term: Term, inputs: Inputs) -> Measured:
 
     pred = map_tensors(leaf, inputs.pred)
 
-    def run() -> tuple[Tensor, float]:
+    def run() -> tuple[Tensor, Sequence[Tensor]]:
         try:
             value = term.loss(pred, inputs.target, **inputs.call)
         except Exception as error:  # whatever a loss raises, the dry run found it in this term
@@ -200,16 +232,62 @@ def measure(term: Term, inputs: Inputs) -> Measured:
         if value.ndim:
             raise InputError(f"reduction={term.loss.reduction!r} gives no scalar.", f"term {term.label!r}")
         wanted = [tensor for tensor in preds if tensor.requires_grad]
-        gradients = torch.autograd.grad(value, wanted, materialize_grads=True) if value.requires_grad else ()
-        return value.detach(), sum(float(gradient.double().norm()) ** 2 for gradient in gradients) ** 0.5
+        return value, torch.autograd.grad(value, wanted, materialize_grads=True) if value.requires_grad else ()
 
-    value, gradient = run()  # the first one also fills caches, and makes parts that are made lazily
+    with debug():
+        value, gradients = run()  # also fills caches, and makes parts that are made lazily
+    norm = math.sqrt(sum(float(gradient.double().norm()) ** 2 for gradient in gradients))
     with PeakMemory() as memory:
         run()
-    seconds: list[float] = []
-    while len(seconds) < RUNS and sum(seconds) < SECONDS:
+    _times(run, WARM_UP, WARM_UP_SECONDS)
+    return Measured(
+        term.label,
+        value.item() * term.factor,
+        norm * abs(term.factor),
+        str(value.dtype).removeprefix("torch."),
+        statistics.median(_times(run, RUNS, SECONDS)),
+        memory.peak,
+        number_of(term.loss.loss_weight),
+    )
+
+
+def _times(run: Callable[[], object], runs: int, seconds: float) -> list[float]:
+    """The time of each run, until there were so many or they took so long."""
+    times: list[float] = []
+    while len(times) < runs and sum(times) < seconds:
         start = time.perf_counter()
         run()
-        seconds.append(time.perf_counter() - start)
-    dtype = str(value.dtype).removeprefix("torch.")
-    return Measured(term.label, value.item(), gradient, dtype, statistics.median(seconds), memory.peak)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def verdict(terms: Sequence[Measured]) -> Verdict:
+    """Say whether one term dominates the gradient, and which weight would balance it."""
+    if len(terms) == 1:
+        return Verdict(None, None, "One term: there is nothing to balance.")
+    unusable = [term for term in terms if not math.isfinite(term.gradient)]
+    if unusable:
+        return Verdict(None, None, f"{_listed(unusable)}: the gradient is not finite.")
+    flat = [term for term in terms if not term.gradient]
+    note = f" {_listed(flat)}: no gradient." if flat else ""
+    pulling = [term for term in terms if term.gradient]
+    if len(pulling) < 2:
+        return Verdict(None, None, f"At most one term has a gradient: there is nothing to balance.{note}")
+    largest = max(pulling, key=lambda term: term.gradient)
+    mean = statistics.fmean(term.gradient for term in pulling if term is not largest)
+    ratio = largest.gradient / mean
+    others = f"the mean of the other {len(pulling) - 1}" if len(pulling) > 2 else "that of the other term"
+    if ratio <= DOMINATES:
+        text = f"Balanced: the largest gradient, of {largest.label!r}, is {ratio:.2g} times {others}.{note}"
+        return Verdict(None, None, text)
+    weight = largest.loss_weight / ratio
+    return Verdict(
+        largest.label,
+        weight,
+        f"{largest.label!r} dominates: its gradient is {ratio:.3g} times {others}. "
+        f"loss_weight: {weight:.2g} instead of {largest.loss_weight:g} would balance it.{note}",
+    )
+
+
+def _listed(terms: Sequence[Measured]) -> str:
+    return ", ".join(repr(term.label) for term in terms)

@@ -87,11 +87,16 @@ class Scan(NamedTuple):
         declared: Every name with what declares it: one entry, or several from different distributions.
         distributions: Name → version of the distributions that declare anything in the group.
         problems: Faults in metadata, as sentences.
+        tasks: Distribution → its task, one of `TASKS`, where its keywords name one.
     """
 
     declared: Mapping[str, tuple[Declared, ...]]
     distributions: Mapping[str, str]
     problems: tuple[str, ...]
+    tasks: Mapping[str, str]
+
+
+TASKS = ("classification", "detection", "segmentation", "distillation")
 
 
 def normalized(distribution: str) -> str:
@@ -106,6 +111,7 @@ def scan(group: str) -> Scan:
     declared: dict[str, tuple[Declared, ...]] = {}
     versions: dict[str, str] = {}
     problems: list[str] = []
+    tasks: dict[str, str] = {}
     for distribution in metadata.distributions():
         try:
             entry_points = _entry_points(distribution, group)
@@ -118,6 +124,8 @@ def scan(group: str) -> Scan:
         if name in versions:  # an older copy further down sys.path
             continue
         versions[name] = version
+        if task := _task(distribution):
+            tasks[name] = task
         for entry_point in entry_points:
             entry = Declared(entry_point.name, _target(entry_point), name, version)
             others = declared.get(entry.name, ())
@@ -127,7 +135,7 @@ def scan(group: str) -> Scan:
                 problems.append(f"{entry.source} declares {entry.name!r} twice; the first is used.")
                 continue
             declared[entry.name] = (*others, entry)
-    return Scan(declared, dict(sorted(versions.items())), tuple(problems))
+    return Scan(declared, dict(sorted(versions.items())), tuple(problems), tasks)
 
 
 def _entry_points(distribution: Distribution, group: str) -> list[EntryPoint]:
@@ -142,6 +150,12 @@ def _identity(distribution: Distribution) -> tuple[str, str]:
     if not name:
         raise ValueError("it has no name")
     return normalized(name), str(distribution.version or "of unknown version")
+
+
+def _task(distribution: Distribution) -> str | None:
+    """The first task among the keywords: `object-detection` names one as well."""
+    words = [word for line in distribution.metadata.get_all("Keywords", ()) for word in re.split(r"[,\s]+", line)]
+    return next((task for word in words for task in TASKS if word.lower().rpartition("-")[2] == task), None)
 
 
 def _target(entry_point: EntryPoint) -> str:

@@ -15,8 +15,9 @@ from torch import Tensor
 from losses_core._class_counter import MAX_CLASSES, ClassCounter
 from losses_core._label_sources import Progress, count_annotations, count_array, count_column, count_masks, reading
 from losses_core._suggest import did_you_mean, shown
+from losses_core._weight_methods import WeightMethod
 from losses_core.errors import InputError
-from losses_core.utils.loss_utils import WeightMethod, get_class_weight
+from losses_core.utils.loss_utils import get_class_weight
 
 __all__ = ["ClassStatistics", "count_classes", "read_statistics"]
 

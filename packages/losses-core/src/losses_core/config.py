@@ -49,6 +49,11 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
         ...     load_config(file)
         {'type': 'DiceLoss', 'smooth': 1e-06}
     """
+    return read_config(path, key, whole_file="key=None")
+
+
+def read_config(path: str | PathLike[str], key: str | None, *, whole_file: str) -> Any:
+    """`load_config`, with the words for "no key" in a hint: those of Python, or of the command line."""
     file = Path(path)
     parse = _PARSERS.get(file.suffix.lower())
     if parse is None:
@@ -62,7 +67,7 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
     # A parser given arbitrary text fails in many ways (PyYAML with KeyError, AttributeError, …): one error for all.
     except Exception as error:
         raise ConfigError(f"{file}: cannot be read: {text_of(error)}") from error
-    content = content if key is None else _at(content, key, file)
+    content = content if key is None else _at(content, key, file, f"{whole_file} takes the whole file.")
     anchor(content, file.parent.absolute())
     return content
 
@@ -75,18 +80,18 @@ def _text(file: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _at(content: Any, key: str, file: Path) -> Any:
+def _at(content: Any, key: str, file: Path, hint: str) -> Any:
     if isinstance(content, Mapping) and key in content:  # a key that itself holds dots
         return content[key]
     for part in key.split("."):
         if not isinstance(content, Mapping):
-            raise ConfigError(f"{file}: expected a mapping with the key {part!r}, got {shown(content)}.")
+            raise ConfigError(f"{file}: expected a mapping with the key {part!r}, got {shown(content)}.", hint=hint)
         if part not in content:
             names = [name if isinstance(name, str) else shown(name) for name in content]
             listed = ", ".join(printable(name, 80) for name in names[:20])
             raise ConfigError(
                 f"{file}: no key {part!r}.{did_you_mean(part, names)}",
-                hint=f"It has: {listed or 'nothing'}. key=None takes the whole file.",
+                hint=f"It has: {listed or 'nothing'}. {hint}",
             )
         content = content[part]
     return content

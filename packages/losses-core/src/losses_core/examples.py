@@ -1,4 +1,4 @@
-"""Inputs that a loss takes: what `losses probe` and `losses plot` call it with.
+"""Inputs that a loss takes: what `losses probe`, `losses plot` and `losses doctor --device` call it with.
 
 A loss class says which kind it takes in one line, ``example = examples.LABELS``. A plug-in whose losses take something
 else makes an `Example` of its own: a function that draws inputs, a shape, and, for `plot`, a `Path` through them.
@@ -7,7 +7,7 @@ else makes an `Example` of its own: a function that draws inputs, a shape, and, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from losses_core import _paths
 from losses_core._paths import Inputs, Path, one_per_class
 from losses_core.errors import InputError
+from losses_core.registry import LOSSES
 
 __all__ = [
     "BINARY",
@@ -92,6 +93,7 @@ class Example:
         group: Losses whose examples name one group predict from the same tensor where they are combined, so they get
             one shape: the longest, with the size that one of them asks for. Empty: each has its own.
         probabilities: (parameter, value): a loss with this value takes probabilities in place of logits.
+        options: Parameters to build the loss with, for one that needs some.
 
     Example:
         >>> from losses_core import BaseLoss, examples
@@ -112,10 +114,15 @@ class Example:
     size: Callable[[Any], int | None] = lambda loss: None
     group: str = ""
     probabilities: tuple[str, Any] | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def probabilities_if(self, parameter: str, value: Any) -> Example:
         """This kind for a loss that takes probabilities where one of its parameters has this value."""
         return dataclasses.replace(self, probabilities=(parameter, value))
+
+    def built_with(self, **options: Any) -> Example:
+        """This kind for a loss that has parameters without a default."""
+        return dataclasses.replace(self, options=options)
 
     def inputs(self, loss: Any, pred: Shape | None = None, target: Shape | None = None, seed: int = 0) -> Inputs:
         """Inputs for a loss.
@@ -145,6 +152,16 @@ class Example:
             return inputs
         exclusive = self.group == "logits" and inputs.pred.shape[1] > 1
         return inputs._replace(pred=inputs.pred.softmax(1) if exclusive else inputs.pred.sigmoid())
+
+
+def example_config(name: str) -> dict[str, Any]:
+    """The config of a loss by its name, with the parameters that its example gives.
+
+    Raises:
+        RegistryError: There is no such loss.
+    """
+    example = LOSSES[name].example
+    return {"type": name, **({} if example is None else example.options)}
 
 
 def _labels(loss: Any, draw: Draw) -> Inputs:

@@ -7,7 +7,7 @@ version are known from metadata alone. A class is imported when it is first aske
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from losses_core._catalogue import CATALOGUE
@@ -180,14 +180,14 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
                 found = self._scan = self._scan or scan(self._group)
         return found
 
-    def load_all(self) -> dict[str, LossLoadError]:
-        """Import every loss.
+    def load_all(self, names: Iterable[str] | None = None) -> dict[str, LossLoadError]:
+        """Import every loss, or those of these names.
 
         Returns:
             The error of each name that could not be loaded: empty when all is well.
         """
         errors = {}
-        for name in self:
+        for name in self if names is None else names:
             try:
                 self[name]
             except LossLoadError as error:

@@ -6,13 +6,12 @@ import argparse
 import sys
 from typing import Any
 
-from losses_core.builder import find_faults
-from losses_core.config import load_config
+from losses_core._cli._completion import SUFFIXES, completed_by, configs
 from losses_core.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a .yaml, .yml, .json or .toml file")
+    completed_by(configs, parser.add_argument("file", help=f"a file: {', '.join(SUFFIXES)}"))
     add_key(parser)
 
 
@@ -24,7 +23,10 @@ def add_key(parser: argparse.ArgumentParser) -> None:
 
 def read(arguments: argparse.Namespace) -> tuple[Any, list[ConfigError]]:
     """The config of the file, and its faults."""
-    content = load_config(arguments.file, arguments.key or None)
+    from losses_core.builder import find_faults
+    from losses_core.config import read_config
+
+    content = read_config(arguments.file, arguments.key or None, whole_file="--key ''")
     return content, find_faults(content, arguments.key or "loss")
 
 

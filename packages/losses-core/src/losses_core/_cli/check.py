@@ -1,4 +1,7 @@
-"""Check the config of a loss in a file, without training: every fault with its path."""
+"""Check the config of a loss in a file, without training: every fault with its path.
+
+Faults are printed to standard output, and the exit status is 1.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,12 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     try:
         _, faults = _config.read(arguments)
     except ConfigError as error:
-        if not arguments.json:
-            raise
         faults = [error]
     if arguments.json:
         listed = [{"path": fault.path, "text": fault.text, "hint": fault.hint} for fault in faults]
         out.json({"file": arguments.file, "valid": not faults, "faults": listed})
-        return 1 if faults else 0
-    _config.report(faults)
-    if faults:
-        return 1
-    out.line(f"{arguments.file}: valid")
-    return 0
+    for fault in faults if not arguments.json else ():
+        out.line(str(fault))
+    if not faults and not arguments.json:
+        out.line(f"{arguments.file}: valid")
+    return 1 if faults else 0

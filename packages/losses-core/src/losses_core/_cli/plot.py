@@ -1,8 +1,10 @@
-"""Draw a loss: its value and its gradient against what it depends on.
+"""Draw losses: value and gradient against what they depend on.
 
-What is varied is what the class declares as its example: a logit, the shift of a box or of a disc, an error.
+What is varied is what the class declares as its example: a logit, the shift of a box or of a disc, an error. Losses
+that depend on the same may share a picture; a parameter of --vary goes to those that have it.
 
   losses plot FocalLoss --vary gamma=0,1,2,5
+  losses plot GIoULoss DIoULoss CIoULoss
   losses plot CIoULoss -o ciou.svg --theme dark
 """
 
@@ -12,6 +14,7 @@ import argparse
 import json
 from typing import Any
 
+from losses_core._cli._completion import completed_by, losses
 from losses_core._cli._output import Output, progress
 from losses_core.errors import LossesError
 
@@ -27,7 +30,10 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss")
+    names = parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="as in a config: DiceLoss, or distribution:DiceLoss"
+    )
+    completed_by(losses, names)
     parser.add_argument(
         "--vary",
         action="append",
@@ -36,29 +42,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PARAMETER=VALUES",
         help="a line for each value, as gamma=0,1,2,5; a parameter may also be given a single value; may be repeated",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="a .png, .svg or .pdf file (default: NAME.png)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="a .png, .svg or .pdf file (default: the names, .png)")
     parser.add_argument("--theme", choices=tuple(THEMES), default="light", help="(default: light)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead, without matplotlib")
 
 
 def run(arguments: argparse.Namespace, out: Output) -> int:
-    from losses_core._curves import curves, example_of, variants
+    from losses_core._curves import common_path, curves, variants
 
-    losses = variants(arguments.name, dict(arguments.vary))
+    names = list(dict.fromkeys(arguments.names))
+    losses = variants(names, dict(arguments.vary))
     most = len(COLOURS["light"])
     if len(losses) > most:
-        raise LossesError(f"--vary: expected at most {most} combinations, which can be told apart; got {len(losses)}.")
-    loss = next(iter(losses.values()))
-    (_, path), name = example_of(loss), type(loss).__name__
+        of_parameters = "--vary: " if arguments.vary else ""
+        raise LossesError(
+            f"{of_parameters}expected at most {most} combinations, which can be told apart; got {len(losses)}."
+        )
+    path = common_path(losses)
     if not arguments.json:
         figure = _figure()
     with progress(len(losses) * len(path.lines)) as step:
         drawn = list(curves(losses, step))
     if arguments.json:
-        out.json({"loss": name, "x": path.x, "gradient_by": path.per, "lines": [line._asdict() for line in drawn]})
+        lines = [{**line._asdict(), "loss": line.loss or names[0]} for line in drawn]
+        out.json({"losses": names, "x": path.x, "gradient_by": path.per, "lines": lines})
         return 0
-    _draw(figure, name, path, drawn, arguments.theme)
-    target = arguments.output or f"{name}.png"
+    titles = [name.rpartition(":")[2] for name in names]
+    _draw(figure, ", ".join(titles), path, drawn, arguments.theme)
+    target = arguments.output or f"{'-'.join(titles)}.png"
     kinds = figure.canvas.get_supported_filetypes()
     if target.rpartition(".")[2].lower() not in kinds:
         raise LossesError(f"{target}: expected a file that ends in {', '.join(f'.{kind}' for kind in sorted(kinds))}.")
@@ -84,10 +95,10 @@ def _draw(figure: Any, name: str, path: Any, drawn: list[Any], theme: str) -> No
     page, text, grid = THEMES[theme].values()
     figure.set_facecolor(page)
     figure.suptitle(name, color=text, x=0.01, ha="left", fontsize=12, weight="bold")
-    colours = dict(zip(dict.fromkeys(curve.options for curve in drawn), COLOURS[theme], strict=False))
+    colours = dict(zip(dict.fromkeys(curve.variant for curve in drawn), COLOURS[theme], strict=False))
     styles = dict(zip(dict.fromkeys(curve.line for curve in drawn), STYLES, strict=False))
-    if len(colours) == 1:  # then the colours tell the lines of the path apart as well
-        by_line = dict(zip(styles, COLOURS[theme], strict=False))
+    widths = {name: 1.5 + 0.4 * index for index, name in enumerate(reversed(colours))}  # the last one hides no other
+    by_line = dict(zip(styles, COLOURS[theme], strict=False))  # of one variant the colours tell its lines apart
     for axes, column, title in zip(
         figure.subplots(1, 2),
         ("value", "gradient"),
@@ -96,10 +107,9 @@ def _draw(figure: Any, name: str, path: Any, drawn: list[Any], theme: str) -> No
     ):
         axes.set_facecolor(page)
         for curve in drawn:
-            colour = colours[curve.options] if len(colours) > 1 else by_line[curve.line]
-            axes.plot(
-                curve.x, getattr(curve, column), styles[curve.line], color=colour, linewidth=1.8, label=curve.label
-            )
+            colour = colours[curve.variant] if len(colours) > 1 else by_line[curve.line]
+            width = widths[curve.variant]
+            axes.plot(curve.x, getattr(curve, column), styles[curve.line], color=colour, linewidth=width)
         axes.set_xlabel(path.x, color=text)
         axes.set_ylabel(title, color=text)
         axes.tick_params(colors=text, labelcolor=text)
@@ -109,9 +119,22 @@ def _draw(figure: Any, name: str, path: Any, drawn: list[Any], theme: str) -> No
             spine.set_visible(side in ("left", "bottom"))
             spine.set_color(grid)
     if len(drawn) > 1:
-        handles, labels = axes.get_legend_handles_labels()
-        columns = 3 if len(drawn) > 4 else len(drawn)
-        figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, labelcolor=text)
+        _legend(figure, colours, styles, by_line, text)
+
+
+def _legend(figure: Any, colours: dict[str, str], styles: dict[str, str], by_line: dict[str, str], text: str) -> None:
+    """An entry for each colour, and one for each style: of 6 losses along 3 lines 9 entries, not 18."""
+    from matplotlib.lines import Line2D
+
+    entries = [(label, "-", colour) for label, colour in colours.items()] if len(colours) > 1 else []
+    if len(styles) > 1:
+        entries += [(label, style, text if entries else by_line[label]) for label, style in styles.items()]
+    handles = [Line2D([], [], color=colour, linewidth=1.8) for _, _, colour in entries]
+    for handle, (_, style, _) in zip(handles, entries, strict=True):
+        handle.set(linestyle=style)
+    labels = [label for label, _, _ in entries]
+    columns = 3 if len(entries) > 4 else len(entries)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, labelcolor=text)
 
 
 def _vary(text: str) -> tuple[str, list[Any]]:

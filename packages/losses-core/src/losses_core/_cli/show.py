@@ -1,4 +1,4 @@
-"""Show a loss: its parameters with their defaults, and its documentation."""
+"""Show a loss: its parameters with their defaults, and its documentation as plain text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import argparse
 import inspect
 import re
 
+from losses_core._cli._completion import completed_by, losses
 from losses_core._cli._output import Output
+from losses_core._cli._plain import plain
 from losses_core._signature import constructor_parameters
 from losses_core.registry import LOSSES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss")
-    parser.add_argument("--json", action="store_true", help="print a JSON object; parameters as JSON Schema")
+    completed_by(losses, parser.add_argument("name", help="as in a config: DiceLoss, or distribution:DiceLoss"))
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object; parameters as JSON Schema, the documentation in reStructuredText",
+    )
 
 
 def run(arguments: argparse.Namespace, out: Output) -> int:
@@ -40,5 +46,5 @@ def run(arguments: argparse.Namespace, out: Output) -> int:
     out.line()
     out.line(f"Called with: {', '.join(keywords)}.")
     out.line()
-    out.line(documentation)
+    out.line(plain(documentation))
     return 0

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from losses_core._cli._output import Output, progress, write
 from losses_core._suggest import printable
+from losses_core._weight_methods import WEIGHT_METHODS
 from losses_core.errors import LossesError
-from losses_core.utils.loss_utils import WEIGHT_METHODS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -151,3 +151,6 @@ def sigmoid_focal_loss(
     except InputError as error:
         error.where = "sigmoid_focal_loss"
         raise
+
+
+from losses_core._kernels import focal as _focal_kernel  # noqa: E402, F401 - registers the kernel, which needs the above

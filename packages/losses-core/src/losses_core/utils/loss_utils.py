@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from losses_core._suggest import did_you_mean, shown
+from losses_core._weight_methods import WEIGHT_METHODS, WeightMethod
 from losses_core.errors import InputError
 from losses_core.utils import checks
 from losses_core.utils.boxes import compute_giou, compute_iou
@@ -25,8 +25,6 @@ __all__ = [
     "sigmoid_focal_loss",
 ]
 
-WeightMethod = Literal["inverse", "sqrt_inverse", "effective_num", "median_freq"]
-WEIGHT_METHODS: tuple[str, ...] = typing.get_args(WeightMethod)
 _MAX_COUNT = 2.0**63
 
 
