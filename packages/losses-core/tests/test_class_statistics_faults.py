@@ -194,4 +194,4 @@ def test_without_the_extra(
 ) -> None:
     (tmp_path / name).touch()
     monkeypatch.setitem(sys.modules, module, None)
-    assert fault(tmp_path / name) == f"reading it needs {missing}: pip install losses-core[cli]"
+    assert fault(tmp_path / name) == f"reading it needs {missing}: pip install {missing.lower()}"

@@ -179,6 +179,6 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["plot", "CurvedLoss"]) == 1
     assert capsys.readouterr().err == (
-        "losses: drawing needs matplotlib: pip install losses-core[cli] (--json gives the numbers)\n"
+        "losses: drawing needs matplotlib: pip install matplotlib (--json gives the numbers)\n"
     )
     assert numbers("CurvedLoss")["lines"]

@@ -158,7 +158,7 @@ def test_an_alias_inside_what_it_names(tmp_path: Path) -> None:
 def test_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "losses_core._yaml", raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    assert "pip install losses-core[yaml]" in fault(tmp_path, "a.yaml", "loss: 1")
+    assert "pip install PyYAML" in fault(tmp_path, "a.yaml", "loss: 1")
     assert load_config(write(tmp_path, "a.json", '{"loss": 1}')) == 1
 
 

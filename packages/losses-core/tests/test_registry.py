@@ -15,6 +15,7 @@ import pytest
 
 import losses_core
 from losses_core import LOSSES, BaseLoss, LossInfo, Registry
+from losses_core._installing import how_to_install
 from losses_core.errors import (
     AmbiguousLossError,
     LossNotInstalledError,
@@ -100,7 +101,10 @@ def test_name_of_a_package_that_is_not_installed(site: FakeSite, registry: Regis
     for name in ("DiceLoss", "acme-seg:DiceLoss"):
         with pytest.raises(LossNotInstalledError) as caught:
             registry[name]
-        assert str(caught.value) == f"{name!r} is provided by acme-seg, which is not installed: pip install acme-seg"
+        assert (
+            str(caught.value)
+            == f"{name!r} is provided by acme-seg, which is not installed: {how_to_install('acme-seg')}"
+        )
         assert isinstance(caught.value, ImportError)
     with pytest.raises(UnknownLossError, match="is not a registered loss"):
         registry["other:DiceLoss"]
@@ -113,7 +117,7 @@ def test_name_that_the_installed_version_lacks(site: FakeSite, registry: Registr
     assert not isinstance(caught.value, LossNotInstalledError)
     assert str(caught.value) == (
         "'LovaszLoss' is provided by acme-seg, but not by version 0.1.0, which is installed: "
-        "pip install --upgrade acme-seg"
+        + how_to_install("acme-seg", upgrade=True)
     )
 
 

@@ -13,6 +13,7 @@ import losses
 import losses_core
 from losses._tasks import TASKS
 from losses_core import LossNotInstalledError
+from losses_core._installing import how_to_install
 from losses_testkit.fake_distributions import FakeSite
 
 from .conftest import Install
@@ -32,7 +33,7 @@ def test_package_not_installed(way: str, task: str) -> None:
     with pytest.raises(LossNotInstalledError) as caught:
         WAYS[way](task)
     package = TASKS[task]
-    text = f"'losses.{task}' is provided by {package}, which is not installed: pip install {package}"
+    text = f"'losses.{task}' is provided by {package}, which is not installed: {how_to_install(package)}"
     assert str(caught.value) == text
     assert f"losses.{task}" not in sys.modules
     assert task not in dir(losses)

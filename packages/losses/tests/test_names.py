@@ -13,6 +13,7 @@ import pytest
 import losses
 import losses_core
 from losses_core import LOSSES, BaseLoss, LossLoadError, LossNotInstalledError, UnknownLossError
+from losses_core._installing import how_to_install
 from losses_testkit.fake_distributions import FakeSite
 
 from .conftest import GROUP, Install
@@ -137,7 +138,7 @@ def test_private_names(install: Install) -> None:
 
 def test_package_not_installed(install: Install) -> None:
     install("losses-cls", "FocalLoss")
-    text = "'DiceLoss' is provided by losses-seg, which is not installed: pip install losses-seg"
+    text = f"'DiceLoss' is provided by losses-seg, which is not installed: {how_to_install('losses-seg')}"
     for ask in (imported, lambda name: getattr(losses, name)):
         with pytest.raises(LossNotInstalledError) as caught:
             ask("DiceLoss")

@@ -54,7 +54,7 @@ def _extra(path: Path, module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InputError(f"reading it needs {name}: pip install losses-core[cli]", str(path)) from error
+        raise InputError(f"reading it needs {name}: pip install {name.lower()}", str(path)) from error
 
 
 def count_array(counter: ClassCounter, path: Path, progress: Progress) -> None:

@@ -124,7 +124,7 @@ def _parse_yaml(text: str) -> Any:
     try:
         from losses_core._yaml import parse
     except ModuleNotFoundError as error:
-        raise ConfigError("reading YAML needs PyYAML: pip install losses-core[yaml]") from error
+        raise ConfigError("reading YAML needs PyYAML: pip install PyYAML") from error
     return parse(text)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from losses_core._catalogue import CATALOGUE
 from losses_core._foreign import loss_hint
+from losses_core._installing import how_to_install
 from losses_core._scan import Declared, LossInfo, Scan, normalized, scan
 from losses_core._suggest import did_you_mean, shown, text_of
 from losses_core.errors import (
@@ -252,11 +253,11 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         if provider is not None and (not colon or normalized(distribution) == provider):
             if provider not in installed:
                 return LossNotInstalledError(
-                    f"{name!r} is provided by {provider}, which is not installed: pip install {provider}"
+                    f"{name!r} is provided by {provider}, which is not installed: {how_to_install(provider)}"
                 )
             return UnknownLossError(
                 f"{name!r} is provided by {provider}, but not by version {installed[provider]}, which is installed: "
-                f"pip install --upgrade {provider}"
+                f"{how_to_install(provider, upgrade=True)}"
             )
         names = [entry.qualified for entries in self.scan().declared.values() for entry in entries]
         hint = did_you_mean(name, names) if colon else loss_hint(name, [*self, *self._catalogue])

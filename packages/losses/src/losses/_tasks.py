@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from losses_core import LossNotInstalledError
+from losses_core._installing import how_to_install
 
 TASKS = {
     "classification": "losses-cls",
@@ -40,5 +41,5 @@ def not_installed(error: ModuleNotFoundError, module: str) -> ImportError | None
         return None
     distribution = TASKS[task]
     return LossNotInstalledError(
-        f"{module!r} is provided by {distribution}, which is not installed: pip install {distribution}"
+        f"{module!r} is provided by {distribution}, which is not installed: {how_to_install(distribution)}"
     )

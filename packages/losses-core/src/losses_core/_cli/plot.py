@@ -85,9 +85,7 @@ def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise LossesError(
-            "drawing needs matplotlib: pip install losses-core[cli] (--json gives the numbers)"
-        ) from error
+        raise LossesError("drawing needs matplotlib: pip install matplotlib (--json gives the numbers)") from error
     return Figure(figsize=(9, 3.8), layout="constrained")
 
 

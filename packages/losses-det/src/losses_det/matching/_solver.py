@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 try:
     import numpy as np
 except ImportError as error:  # torch does not require it
-    raise ImportError("losses_det.matching needs numpy: pip install 'losses-det[matching]'") from error
+    raise ImportError("losses_det.matching needs numpy: pip install numpy") from error
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Solver: TypeAlias = Callable[[Array], tuple[Array, Array]]
