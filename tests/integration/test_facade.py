@@ -52,7 +52,8 @@ def test_subset(chosen: tuple[str, ...] | None, plugins: dict[str, dict[str, str
     assert set(found) == present
     assert set(listed) == {*losses.__all__, *(name.removeprefix("losses.") for name in present)}
     assert refused == {
-        name: f"{name!r} is provided by {plugin}, which is not installed: pip install ./packages/{plugin} in the checkout"
+        name: f"{name!r} is provided by {plugin}, which is not installed: "
+        f"pip install ./packages/{plugin} in the checkout"
         for name, plugin in provider.items()
         if plugin not in chosen
     }

@@ -47,7 +47,8 @@ def test_subset_of_plugins(subset: tuple[str, ...], plugins: dict[str, dict[str,
     assert missing == {
         name: [
             "LossNotInstalledError",
-            f"{name!r} is provided by {plugin}, which is not installed: pip install ./packages/{plugin} in the checkout",
+            f"{name!r} is provided by {plugin}, which is not installed: "
+            f"pip install ./packages/{plugin} in the checkout",
         ]
         for name, plugin in absent.items()
     }
