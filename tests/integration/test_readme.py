@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -36,8 +37,12 @@ def registry() -> Any:
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
-def test_python_blocks(path: Path, registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_python_blocks(path: Path, registry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(path.read_text(), "yaml"):
+        named = FILE.match(block)
+        if named:
+            Path(named[1]).write_text(block)
     torch.manual_seed(0)
     namespace: dict[str, Any] = {"__name__": "readme"}
     code = [block for block in blocks(path.read_text(), "python") if not FILE.match(block)]
@@ -47,6 +52,23 @@ def test_python_blocks(path: Path, registry: Any, monkeypatch: pytest.MonkeyPatc
         with contextlib.redirect_stdout(printed):
             exec(compile(block, f"{path.name}: {block.splitlines()[0]}", "exec"), namespace)
         assert printed.getvalue().splitlines() == PRINTS.findall(block)
+
+
+def test_the_figures_at_the_top_are_those_below(plugins: dict[str, dict[str, str]]) -> None:
+    text = READMES[0].read_text()
+    start, rest = text.split("## Two commands")
+    assert f"{len({target for losses in plugins.values() for target in losses.values()})} losses come in" in start
+    for right, tried in re.findall(r"(\d+) of (\d+)", start):
+        assert f"| {right}/{tried} |" in rest
+    costs = json.loads((ROOT / "benchmarks" / "results" / "accelerator.json").read_text())["cases"]
+    for name, ours, library, theirs in (
+        ("ce_4x19x256", "cross-entropy 1.2", "torch", "torch 6"),
+        ("dice_4x19x256", "Dice 1.5", "monai", "MONAI 8"),
+        ("kd_256x32000", "distillation 1.3", "torch", "torch 14"),
+    ):
+        for text, implementation in ((ours, "losses"), (theirs, library)):
+            cost = costs[name]["implementations"][implementation]["figures"]["bfloat16 large"]
+            assert text in start and float(text.split()[-1]) == pytest.approx(cost["peak"] / cost["pred"], abs=0.05)
 
 
 def test_quick_start_is_short() -> None:
