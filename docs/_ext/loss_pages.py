@@ -6,6 +6,8 @@ A page holds blocks that are expanded when it is read:
     ```
     ```{losses} losses-cls       table of the losses of a distribution
     ```
+    ```{loss-list}               every loss by task, one line each
+    ```
     ```{gallery} losses-cls      their pictures, each a link to its loss
     ```
     ```{functions} losses-cls    reference of the pure functions of a distribution
@@ -39,7 +41,16 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parents[1]
 PICTURES = HERE / "_generated" / "gallery"
-BLOCK = re.compile(r"^```\{(loss|losses|gallery|functions|changelogs)\} *(.*)\n```$", re.MULTILINE)
+BLOCK = re.compile(r"^```\{(loss|losses|loss-list|gallery|functions|changelogs)\} *(.*)\n```$", re.MULTILINE)
+
+
+TASKS = {
+    "Classification": "losses-cls",
+    "Detection": "losses-det",
+    "Segmentation": "losses-seg",
+    "Distillation": "losses-distill",
+}
+"""Heading of the list of losses → distribution."""
 
 
 def _aliases(cls: type[BaseLoss]) -> list[str]:
@@ -132,6 +143,18 @@ def _losses(distribution: str) -> str:
     return f"| loss | use when |\n| --- | --- |\n{rows}\n"
 
 
+def _loss_list(_: str) -> str:
+    """Every loss by task: a link and the first sentence of its docstring."""
+    parts = []
+    for task, distribution in TASKS.items():
+        rows = []
+        for name, cls in _of(distribution).items():
+            sentence = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+            rows.append(f"- [{name}](#loss-{name.lower()}): " + re.sub(r"`{1,2}([^`]+)`{1,2}", r"`\1`", sentence))
+        parts.append(f"### {task}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
 def _gallery(distribution: str) -> str:
     cards = "\n\n".join(
         f"::::{{container}} card\n[{name}](#loss-{name.lower()})\n\n{_picture(name)}\n::::"
@@ -161,6 +184,7 @@ def _changelogs(_: str) -> str:
 EXPAND: dict[str, Callable[[str], str]] = {
     "loss": _loss,
     "losses": _losses,
+    "loss-list": _loss_list,
     "gallery": _gallery,
     "functions": _functions,
     "changelogs": _changelogs,

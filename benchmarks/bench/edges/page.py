@@ -35,7 +35,7 @@ in float32, so float16 can do better there. Otherwise the cell says what happene
 - *no option*: the library's loss cannot be told to ignore a place, to weight a pair, or not to reduce; not counted.
 - *–*: the library has no such loss.
 
-An empty batch and one in which all is ignored are to cost 0. Logits of ±6e4 are near the end of float16; losses of
+The loss of an empty or fully ignored batch should be 0. Logits of ±6e4 are near the end of float16; losses of
 wrong ones are larger than float16 can hold. *torch.compile*: `fullgraph=True`, traced but not translated to machine
 code. *mm\\** is whichever of mmdet, mmseg, mmpretrain and mmrazor has the loss; *PML* is pytorch-metric-learning. The
 value of the Hausdorff distances is not checked, as no two libraries define it alike. The numbers are in
