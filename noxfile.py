@@ -141,6 +141,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/check_boundaries.py")
+    session.run("python", "tools/check_language.py")
     session.run("python", "tools/generate.py", "--check")
 
 

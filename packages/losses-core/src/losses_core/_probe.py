@@ -194,9 +194,9 @@ def _pred_shapes(terms: list[Term], shapes: Shapes) -> Iterator[Shape | None]:
             yield given
             continue
         group = [(t.label, t.loss, t.loss.example) for t in terms if t.loss.example is not None]
-        group = [peer for peer in group if peer[2].group == example.group]
-        shape = max((peer.shape for _, _, peer in group), key=len)
-        sizes = (peer.size(loss) for _, loss, peer in group)
+        group = [other for other in group if other[2].group == example.group]
+        shape = max((other.shape for _, _, other in group), key=len)
+        sizes = (other.size(loss) for _, loss, other in group)
         size = next((size for size in sizes if size is not None), shape[1])
         given = next((shapes.pred[label] for label, _, _ in group if label in shapes.pred), None)
         yield given or (shape[0], size, *shape[2:])

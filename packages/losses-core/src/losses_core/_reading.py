@@ -140,7 +140,7 @@ class Reader:
         return Group(path, members, list(config))
 
     def _weighted(self, given: dict[Any, Any], path: str) -> Group | None:
-        """A combination with its type written out, which may have a weighting and a weight."""
+        """A combination with its type, which may have a weighting and a weight."""
         for key in given:
             if key not in ("losses", *OF_COMBINATION):
                 hint = f"It has: losses, {', '.join(OF_COMBINATION)}. A loss of its own goes under 'losses'."

@@ -82,7 +82,7 @@ def _by_kernel(
         factor: float | Tensor = torch.where(denominator <= 0, 1, denominator).reciprocal()
         return Reduction(_fused.reduced(call, kernel, weight, factor), None, reduction, None, scale)
     if isinstance(denominator, Tensor) and denominator.is_cpu and pred.is_cpu:
-        denominator = denominator.item()  # on the CPU, looking costs nothing
+        denominator = denominator.item()  # on the CPU there is nothing to wait for
     if isinstance(denominator, Tensor):
         value = _fused.reduced(call, kernel, weight, 1.0)
         return Reduction(value / positive(denominator.to(pred.device)), None, reduction, None, scale)

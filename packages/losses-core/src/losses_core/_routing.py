@@ -40,7 +40,7 @@ def is_routed(value: Any, labels: Iterable[str]) -> bool:
 
 
 def refuse_unknown(name: str, value: Mapping[str, Any], labels: Collection[str]) -> None:
-    """Raise where a mapping that may leave out labels holds a key that is none: it would be ignored in silence."""
+    """Raise where a mapping that may omit labels has an unknown key: it would be ignored silently."""
     for key in value:
         if key not in labels:
             raise InputError(

@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 400
 """Characters of a number: YAML's numbers to the base 60 take a time that grows with the square."""
 MAX_EXPANDED = 10_000
-"""Nodes that aliases may add to those written out: ten lines of nested aliases can stand for billions."""
+"""Nodes that aliases may add to the others: ten lines of nested aliases can stand for billions."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,7 +65,7 @@ def parse(text: str) -> Any:
 
 
 def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """The number of nodes under `node` with every alias written out; `sizes` remembers it by node."""
+    """The number of nodes under `node` with every alias expanded; `sizes` remembers it by node."""
     known = sizes.get(id(node))
     if known is not None:
         if known == 0:  # it is being counted: it holds itself

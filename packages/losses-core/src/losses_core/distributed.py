@@ -90,8 +90,8 @@ def reduce_mean(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
 def gather_cat(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Concatenate the tensors of all ranks along the first axis, in rank order; the gradient comes back to each.
 
-    The ranks may hold different numbers of rows, also none. The numbers are exchanged first, which makes the host wait
-    for the device.
+    The ranks may hold different numbers of rows, also none. The numbers are exchanged first, which waits for the
+    device.
 
     Args:
         tensor: (N,…); only N may differ between ranks.

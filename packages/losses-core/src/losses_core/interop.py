@@ -22,7 +22,7 @@ from losses_core.registry import LOSSES
 __all__ = ["compute_loss_func", "register_mmengine"]
 
 COUNTED = -100
-"""The label that Hugging Face's Trainer leaves out of `num_items_in_batch`."""
+"""The label that Hugging Face's Trainer excludes from `num_items_in_batch`."""
 
 
 def compute_loss_func(

@@ -149,7 +149,7 @@ class UncertaintyWeighting(Weighting):
     with a learned log-variance :math:`s_k = \log \sigma_k^2` for each term, 0 at first. With :math:`w = 1` that is the
     published form for classification, with :math:`w = \tfrac{1}{2}` the one for regression.
 
-    Use when: tasks of different units are trained together and a grid search over their weights is too dear.
+    Use when: tasks of different units are trained together and a grid search over their weights is too expensive.
 
     Args:
         penalty: `'log'`, r(s) = s/2 as published, which may make the total negative; `'log1p'`, r(s) = log(1 + e^s),

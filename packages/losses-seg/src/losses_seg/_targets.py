@@ -123,7 +123,7 @@ def selected_classes(
     ids = selected_ids(number, classes, ignore_index, include_background)
     if len(ids) == number:
         return None
-    # by comparisons on the device: a list that is copied to it would make the host wait
+    # by comparisons on the device: a list that is copied to it would be waited for
     listed = ids if 2 * len(ids) < number else frozenset(range(number)) - ids
     index = torch.arange(number, device=device)
     mask = torch.zeros_like(index, dtype=torch.bool)

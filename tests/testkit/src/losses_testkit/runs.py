@@ -76,7 +76,7 @@ _SYNCS = (
 
 
 def waits_for_device(func: Any, args: Any) -> bool:
-    """Whether an operation of aten makes the host wait for the device: a value is read, a shape depends on data."""
+    """Whether an operation of aten waits for the device: a value is read, a shape depends on data."""
     name = func.overloadpacket.__name__
     if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
         return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None)

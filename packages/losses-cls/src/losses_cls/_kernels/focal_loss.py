@@ -48,11 +48,11 @@ def softmax_focal_kernel(
     if needs_grad:
         grad, p_y = log_p.exp_().scatter_(1, labels, minus_q), minus_q + 1
         if whole:
-            slope = torch.addcmul(minus_q, log_p_y, p_y, value=gamma).mul_(minus_outer)
+            derivative = torch.addcmul(minus_q, log_p_y, p_y, value=gamma).mul_(minus_outer)
         else:
             ratio = p_y.mul_(log_p_y).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # in [-1, 0]
-            slope = torch.addcmul(minus_outer, minus_outer, ratio, value=-gamma).neg_()
-        grad.mul_(slope)
+            derivative = torch.addcmul(minus_outer, minus_outer, ratio, value=-gamma).neg_()
+        grad.mul_(derivative)
         if ignored is not None:
             grad.masked_fill_(ignored, 0)
     return value.squeeze(1), grad

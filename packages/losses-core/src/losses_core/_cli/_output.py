@@ -51,7 +51,7 @@ class Output:
         Args:
             header: Names of the columns; a name may have several lines.
             rows: Their cells.
-            optional: Columns that a narrow terminal leaves out, the first one first; it folds or cuts the last column.
+            optional: Columns that a narrow terminal omits, the first one first; it folds or cuts the last column.
         """
         # Not into a pipe: rich would fold the rows to the width of a terminal that is not there.
         if not self._stream.isatty():

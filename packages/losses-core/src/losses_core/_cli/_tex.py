@@ -50,7 +50,7 @@ POWERS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def as_text(formula: str) -> str:
-    r"""A formula as text; lines where it has ``\\`` or ``\qquad``. What is not known is left out or kept as it is.
+    r"""A formula as text; lines where it has ``\\`` or ``\qquad``. Unknown commands are omitted or kept as they are.
 
     Example:
         >>> as_text(r"l = -\alpha_t (1-p_t)^\gamma \log p_t")

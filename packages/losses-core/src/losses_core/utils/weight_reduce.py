@@ -127,7 +127,7 @@ def given_denominator(reduction: str, avg_factor: float | Tensor | None) -> floa
 
 
 def total_normalizer(value: Tensor, normalizer: Tensor | None) -> Tensor | float:
-    """Σ normalizer over the elements of ``value``, a plain number where no element is left out."""
+    """Σ normalizer over the elements of ``value``, a plain number where no element is excluded."""
     if normalizer is None:
         return value.numel()
     # a compiler would make a loop of its own for whole numbers, and store the mask that it reads

@@ -143,8 +143,8 @@ def _raised(value: Tensor, grads: Grads, exponent: float, needs_grad: bool) -> t
         return value, grads
     bounded = value.clamp(max=LARGEST_PENALTY)
     lower = power(bounded, exponent - 1)
-    slope = (exponent * lower).masked_fill_(value > LARGEST_PENALTY, 0)
-    return bounded * lower, grads.times(slope) if needs_grad else grads
+    derivative = (exponent * lower).masked_fill_(value > LARGEST_PENALTY, 0)
+    return bounded * lower, grads.times(derivative) if needs_grad else grads
 
 
 def _evaluate(

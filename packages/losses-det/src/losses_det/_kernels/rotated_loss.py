@@ -59,16 +59,16 @@ def _half_inverse(x: Tensor) -> Tensor:
 def _transformed(distance: Tensor, fun: Transform, tau: float) -> tuple[Tensor, Tensor]:
     """f of a distance, in 1 - 1/(τ + f) where τ ≥ 1, and the derivative."""
     if fun == "log1p":
-        value, slope = torch.log1p(distance), 1 / (1 + distance)
+        value, derivative = torch.log1p(distance), 1 / (1 + distance)
     elif fun == "sqrt":
         value = root(distance)
-        slope = _half_inverse(value)
+        derivative = _half_inverse(value)
     else:
-        value, slope = distance, torch.ones_like(distance)
+        value, derivative = distance, torch.ones_like(distance)
     if tau == 0:
-        return value, slope
+        return value, derivative
     inverse = 1 / (tau + value)
-    return 1 - inverse, slope.mul_(inverse).mul_(inverse)
+    return 1 - inverse, derivative.mul_(inverse).mul_(inverse)
 
 
 @kernel(probiou_loss, temporaries=12)
@@ -117,7 +117,7 @@ def gwd_kernel(
     g = gaussians(x, target, HALF_SIDE, floor, angle_unit)
     distance = root(wasserstein_square(g, alpha))
     scaled = normalized(distance, g) if normalize else distance
-    value, slope = _transformed(scaled, fun, tau)
+    value, derivative = _transformed(scaled, fun, tau)
     if not needs_grad:
         return value, None
     p, q = (g.u * g.u2 + g.v * g.v2) * g.cos, (g.u * g.v2 + g.v * g.u2) * g.sin
@@ -132,7 +132,7 @@ def gwd_kernel(
         size = normalized(torch.ones_like(distance), g)
         grads = Grads(*(part * size for part in grads[:5]))
         grads = grads._replace(u=grads.u - 0.25 * scaled / g.u, v=grads.v - 0.25 * scaled / g.v)
-    return value, _to_boxes(x, g, grads, slope, HALF_SIDE, angle_unit)
+    return value, _to_boxes(x, g, grads, derivative, HALF_SIDE, angle_unit)
 
 
 @kernel(kld_loss, temporaries=12)
@@ -152,11 +152,11 @@ def kld_kernel(
     g = gaussians(x, target, HALF_SIDE, floor, angle_unit)
     divergence = kullback_leibler(g, alpha)
     distance = root(divergence) if sqrt else divergence
-    value, slope = _transformed(distance, fun, tau)
+    value, derivative = _transformed(distance, fun, tau)
     if not needs_grad:
         return value, None
     if sqrt:
-        slope = slope * _half_inverse(distance)
+        derivative = derivative * _half_inverse(distance)
     u, v = 1 / g.u, 1 / g.v
     along, across = g.x * u / alpha, g.y * v / alpha
     spread = (g.u2.square() - g.v2.square()) * g.sin
@@ -168,4 +168,4 @@ def kld_kernel(
         y=across * v / alpha,
         turn=spread * g.cos * (v.square() - u.square()),
     )
-    return value, _to_boxes(x, g, grads, slope, HALF_SIDE, angle_unit)
+    return value, _to_boxes(x, g, grads, derivative, HALF_SIDE, angle_unit)

@@ -123,7 +123,7 @@ class KnowledgeDistillationLoss(BaseLoss):
 
     Notes:
         The usual shorthand KL(softmax(z_s/T) ‖ softmax(z_t/T)) names the reverse direction, while every well-known
-        implementation computes the forward one; both are written out above. Classes whose logits are -inf in teacher
+        implementation computes the forward one; both formulas are above. Classes whose logits are -inf in teacher
         and student contribute 0 (NaN in torch's ``kl_div`` with ``log_target=True``). The loss is never negative, also
         where both distributions are nearly equal. Saved for backward, beside the two logits, is one tensor of their
         size and dtype, the gradient. The std of ``logit_standardize`` is that of the paper, over C; the authors' code
