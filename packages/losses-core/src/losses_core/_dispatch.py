@@ -27,8 +27,7 @@ SMALL_ON_DEVICE = 1 << 24
 
 
 class _Forced:
-    """Whether definitions run everywhere, or kernels also for small inputs: for the whole process, so that a compiler
-    can guard on it."""
+    """What runs everywhere in this process, so that a compiler can guard on it: definitions, or kernels."""
 
     definitions = bool(os.environ.get("LOSSES_USE_DEFINITIONS"))
     kernels = False

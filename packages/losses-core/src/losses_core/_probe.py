@@ -105,8 +105,10 @@ def terms_of(criterion: Member, prefix: str = "", factor: float = 1.0) -> list[T
 
 
 def inputs_of(terms: list[Term], shapes: Shapes, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Inputs]:
-    """Drawn inputs for each term: terms that predict from one tensor get it; what `inputs` name is looked up in one
-    nested mapping, in which the first term to name a place fills it.
+    """Draw inputs for each term.
+
+    Terms that predict from one tensor get the same. What `inputs` name is looked up in one nested mapping, which the
+    first term that names a path fills.
 
     Raises:
         ConfigError: A shape for a term that is not there.

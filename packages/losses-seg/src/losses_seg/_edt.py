@@ -219,8 +219,10 @@ def _by_site(f: Tensor, sites: list[int], weight: float) -> Tensor:
 
 
 def _by_offset_(f: Tensor) -> bool:
-    """Of whole numbers: try j = x±1, x±2, …, in place; False, and nothing done, if ``_SHORT`` of them do not
-    suffice."""
+    """Try j = x±1, x±2, … for whole numbers, in place.
+
+    False, and nothing done, if ``_SHORT`` of them do not suffice.
+    """
     # in int16, of which a CPU handles twice as many at a time
     start = f.clamp(max=_SHORT**2).to(torch.int16)
     lowest, shifted = start.clone(), torch.empty_like(start)

@@ -25,8 +25,10 @@ def _is_opaque(tensor: Tensor) -> bool:
 
 
 def _implementation(operator: Any, tensor: Tensor) -> Callable[..., Tensor]:
-    """The function of an operator where there are values and no compiler, as the first call of an operator takes
-    seconds: it imports the compiler."""
+    """Return the function of an operator where there are values and no compiler.
+
+    The first call of an operator takes seconds, as it imports the compiler.
+    """
     eager = type(tensor) is Tensor and not _is_traced()
     return _FUNCTIONS[operator] if eager else operator
 

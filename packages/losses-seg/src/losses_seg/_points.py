@@ -32,8 +32,10 @@ def corners(shape: torch.Size, coords: Tensor) -> Iterator[tuple[Tensor, Tensor]
 
 
 def read_points(maps: Tensor, coords: Tensor) -> Tensor:
-    """Read (M,H,W) at points (M,K,2) bilinearly; pixels outside are 0, as in ``grid_sample``, which has no second
-    derivative."""
+    """Read (M,H,W) at points (M,K,2) bilinearly; pixels outside are 0.
+
+    ``grid_sample`` does the same, but has no second derivative.
+    """
     flat, total = maps.flatten(1), None
     for index, weight in corners(maps.shape, coords.to(upcast(maps[:0]).dtype)):
         # what has weight 0 may be NaN

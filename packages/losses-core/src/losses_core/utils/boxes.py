@@ -40,8 +40,10 @@ def in_corners(given: Tensor, bbox_format: BoxFormat) -> Tensor:
 
 
 def sides(first: Tensor, second: Tensor, *, hull: bool) -> list[Tensor]:
-    """Sides (2,…) of two boxes given by their corners (they broadcast): the second, the first, the box they share and,
-    if asked for, the one around both. Negative where a box is inverted or the two are apart.
+    """Compute the sides (2,…) of two boxes given by their corners, which broadcast.
+
+    They are those of the second, of the first, of the box that they share and, if asked for, of the one around both.
+    Negative where a box is inverted or the two are apart.
     """
     (outer_low, inner_high), (inner_low, outer_high) = (
         torch.minimum(first, second).unbind(0),

@@ -147,6 +147,7 @@ class FineGrainedLocalizationLoss(BaseLoss):
 
 
 def check_even(owner: BaseLoss, reg_max: int) -> int:
+    """Check a constructor's ``reg_max`` and return it."""
     checks.number(owner, "reg_max", reg_max, low=2, integer=True)
     if reg_max % 2:
         raise ConfigError(f"{type(owner).__name__}: reg_max: expected an even integer; got {reg_max}.")

@@ -34,6 +34,7 @@ def power_text(power: float, mode: str) -> str:
 
 
 def prepare_boxes(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Check boxes and the options of an IoU loss (`losses_core.kernels.Prepare`)."""
     for name, known in (("mode", MODES), ("bbox_format", BOX_FORMATS)):
         if name in options and options[name] not in known:
             raise InputError(f"{name}: expected one of {', '.join(map(repr, known))}; got {options[name]!r}.")

@@ -22,7 +22,7 @@ def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Tensor,
 
 
 def _positions(logits: Tensor) -> Tensor:
-    """(N,C,*S) → (N·S, C)"""
+    """View (N,C,*S) as (N·S,C)."""
     return logits if logits.ndim == 2 else logits.movedim(1, -1).flatten(0, -2)
 
 
