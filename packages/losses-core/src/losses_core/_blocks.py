@@ -71,9 +71,9 @@ def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
     """Shape of the unreduced loss; None where only the kernel knows it."""
     shape = list(pred.shape)
     if layout == "classes":
-        del shape[1]
+        shape.pop(1)
     elif layout == "last":
-        del shape[-1]
+        shape.pop()
     elif layout in ("batch", "whole"):
         return None
     return shape

@@ -241,7 +241,7 @@ def as_head(head: Any) -> tuple[Head, list[Tensor]]:
     Raises:
         InputError: neither a module nor a weight and a bias, or a module that couples the chunks.
     """
-    if isinstance(head, tuple | list) and len(head) == 2 and isinstance(head[0], Tensor):
+    if isinstance(head, (tuple, list)) and len(head) == 2 and isinstance(head[0], Tensor):
         weight, bias = head
         if weight.ndim != 2 or not (bias is None or (isinstance(bias, Tensor) and bias.shape == weight.shape[:1])):
             shapes = f"{tuple(weight.shape)} and {None if bias is None else tuple(getattr(bias, 'shape', ()))}"

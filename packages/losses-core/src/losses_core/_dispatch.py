@@ -13,10 +13,10 @@ from torch import Tensor
 from losses_core import _fused, _two_passes
 from losses_core._definitions import Kernel, LossCall
 from losses_core._job import HALF, weighs_rows
-from losses_core.utils.autograd import transforms_active
+from losses_core.utils.torch_private import is_exporting, transforms_active
 from losses_core.utils.weight_reduce import Unreduced
 
-_PLAIN = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 SMALL = 1 << 14
 """Elements of an input on the CPU up to which torch's own operator has its mean faster than a kernel."""
@@ -59,7 +59,7 @@ def why_definition(call: LossCall, weight: Tensor | None, *, reduced: bool) -> s
     if type(pred) not in _PLAIN:
         return "pred is not a plain tensor"
     if torch.compiler.is_compiling():
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return "the loss is being exported"
     elif transforms_active():
         return "a torch.func transform is active"
@@ -79,7 +79,7 @@ def why_definition(call: LossCall, weight: Tensor | None, *, reduced: bool) -> s
 
 def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Kernel | None, str]:
     """Choose the kernel that runs, or None for the definition, with the reason."""
-    two_passes = bool(call.definition.kernels) and call.definition.kernels[-1].passes == 2
+    two_passes = len(call.definition.kernels) > 0 and call.definition.kernels[-1].passes == 2
     reason = why_definition(call, weight, reduced=reduced or two_passes)
     chosen = None
     if not reason:
@@ -98,7 +98,7 @@ def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Ker
 
 
 def _tensors(target: Any, options: Mapping[str, Any]) -> Iterator[Tensor]:
-    for item in (*(target if isinstance(target, list | tuple) else (target,)), *options.values()):
+    for item in (*(target if isinstance(target, (list, tuple)) else (target,)), *options.values()):
         if isinstance(item, Tensor):
             yield item
 

@@ -61,8 +61,10 @@ class Job:
         first = 1 if self.targets is None else self.targets
         target = tensors[0] if self.targets is None else tuple(tensors[:first])
         options = dict(self.constants)
-        options.update(zip(self.row_names, tensors[first:], strict=False))
-        options.update(zip(self.whole_names, tensors[self.cut :], strict=False))
+        for i, name in enumerate(self.row_names, first):
+            options[name] = tensors[i]
+        for i, name in enumerate(self.whole_names, self.cut):
+            options[name] = tensors[i]
         return target, options, tensors[self.cut - 1] if self.weighted else None
 
     def factor_of(self, tensors: Sequence[Any]) -> float | Tensor:

@@ -47,7 +47,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
     """The tensors of nested arguments; torch's own search takes longer than most operations."""
     if isinstance(tree, Tensor):
         yield tree
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, (list, tuple)):
         for item in tree:
             yield from _tensors(item)
     elif isinstance(tree, dict):

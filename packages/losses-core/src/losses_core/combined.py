@@ -216,7 +216,7 @@ class CombinedLoss(LabelledLosses):
             for name, path in self._paths.get(label, {}).items():
                 mine[name] = look_up(data, path, prefix + label, name)
             if isinstance(member, CombinedLoss):
-                inner = member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
+                inner = member._evaluate_all({"pred": None, "target": None, **mine}, data, f"{prefix}{label}.")
                 found += [term._replace(owners=(*term.owners, member)) for term in inner]
             else:
                 found.append(evaluate(member, mine, prefix + label))
@@ -283,7 +283,7 @@ def check_member(member: object) -> None:
     Raises:
         ConfigError: No loss, or one whose result is no scalar.
     """
-    if not isinstance(member, BaseLoss | CombinedLoss):
+    if not isinstance(member, (BaseLoss, CombinedLoss)):
         raise ConfigError(f"expected a loss (a BaseLoss or a CombinedLoss), got {shown(member)}.")
     if isinstance(member, CombinedLoss) and member.weighting is not None:
         raise ConfigError(
