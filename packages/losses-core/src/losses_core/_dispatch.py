@@ -13,7 +13,7 @@ from torch import Tensor
 from losses_core import _fused, _two_passes
 from losses_core._definitions import Kernel, LossCall
 from losses_core._job import HALF, weighs_rows
-from losses_core.utils.torch_private import is_exporting, transforms_active
+from losses_core.utils.torch_compat import is_exporting, transforms_active
 from losses_core.utils.weight_reduce import Unreduced
 
 _PLAIN = (Tensor, torch.nn.Parameter)

@@ -228,5 +228,5 @@ def _summed(reductions: list[Reduction], group: ProcessGroup | None) -> list[Red
     for index, part in enumerate(reductions):
         numerator: Tensor = _Global.apply(numerators[index], total[index].to(numerators[index].dtype), ranks)
         denominator = None if part.denominator is None else total[index + len(reductions)].to(numerator.dtype)
-        result.append(part._replace(numerator=numerator, denominator=denominator, group=None))
+        result.append(Reduction(numerator, denominator, part.reduction, None, part.scale))
     return result

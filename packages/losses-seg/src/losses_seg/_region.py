@@ -127,7 +127,7 @@ def region(
 
 def as_region(sums: Tensor, target: Tensor) -> Region:
     """Name the four sums (…,4,C); those of a target that is not floating have no gradient."""
-    if target.is_floating_point():
+    if target.dtype.is_floating_point:
         both, p, g, pixels = sums.unbind(-2)
         return Region(both, p, g, pixels.detach())
     both, p = sums.narrow(-2, 0, 2).unbind(-2)

@@ -83,7 +83,7 @@ def ignored_mask(pred: Tensor, target: Tensor, ignore_index: int | None, activat
 
 def equals(target: Tensor, value: int) -> Tensor:
     """Where ``target`` equals ``value``; nowhere if its dtype cannot hold it: torch would wrap -100 to 156 in uint8."""
-    if not target.is_floating_point() and target.dtype != torch.bool:
+    if not target.dtype.is_floating_point and target.dtype != torch.bool:
         limits = torch.iinfo(target.dtype)
         if not limits.min <= value <= limits.max:
             return torch.zeros_like(target, dtype=torch.bool)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses_core.utils.torch_private import is_legacy_batched, transforms_active
+from losses_core.utils.torch_compat import is_legacy_batched, transforms_active
 
 
 def is_batched(grad: Tensor) -> bool:

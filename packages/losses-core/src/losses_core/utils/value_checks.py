@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils.torch_private import transforms_active
+from losses_core.utils.torch_compat import transforms_active
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losses_core._blocks import block_size, ranges
 from losses_core.kernels import kernel
+from losses_core.utils.torch_compat import sym_max
 from losses_distill._kernels._pairwise import distances_backward, unit_backward
 from losses_distill._pairwise import lengths
 from losses_distill.relation_loss.rkd import rkd_angle_loss, rkd_distance_loss
@@ -41,7 +42,7 @@ def rkd_distance(
     if not squared:
         distances = distances.sqrt_()
     n = x.shape[0]
-    pairs = torch.sym_max(n * (n - 1), 1)
+    pairs = sym_max(n * (n - 1), 1)
     mean = distances.sum((1, 2), keepdim=True).div_(pairs)
     mean = mean.masked_fill_(mean == 0, 1)
     student, teacher = distances.div_(mean).unbind()

@@ -25,6 +25,13 @@ is_exporting: Callable[[], bool] = getattr(
 """Whether ``torch.export`` traces, where ``torch.compiler.is_compiling()``: public from torch 2.7."""
 
 
+def sym_max(a: int, b: int) -> int:
+    """The larger size; while it is not known, of a graph for all sizes, without a branch."""
+    if torch.compiler.is_dynamo_compiling():  # traces max() as this, and before torch 2.8 not torch.sym_max of numbers
+        return max(a, b)
+    return torch.sym_max(a, b)  # type: ignore[no-any-return]
+
+
 def softmax_grad(grad: Tensor, p: Tensor, dim: int) -> Tensor:
     """The gradient of logits from that of their probabilities ``p``, by torch's own operator where there is one."""
     if _softmax_backward is None:
