@@ -120,11 +120,11 @@ def unreduced(call: LossCall) -> Any:
 def small_mean(call: LossCall) -> Tensor | None:
     """The mean of a small input by torch's own operator; None where there is none, or a kernel is faster."""
     mean, pred = call.definition.mean, call.pred
-    if mean is None or not pred.numel():
+    if mean is None or torch.compiler.is_compiling() or not pred.numel():
         return None
     if pred.numel() > (SMALL if pred.is_cpu else SMALL_ON_DEVICE) and (pred.is_cpu or not call.definition.large_mean):
         return None
-    if pred.dtype in HALF or _Forced.definitions or torch.compiler.is_compiling():
+    if pred.dtype in HALF or _Forced.definitions:
         return None
     value = mean(pred, call.target, **call.options)
     if value is not None and _Record.choices is not None:

@@ -185,11 +185,15 @@ def compute_all(reductions: Sequence[Reduction], names: Sequence[str]) -> list[T
         names: of the losses; ranks compare them inside `losses_core.debug`.
     """
     finished = list(reductions)
-    groups: dict[Any, list[int]] = {}
+    groups: list[tuple[Any, list[int]]] = []  # no dict: a compiler may not know groups as keys
     for index, part in enumerate(finished):
         if part.group is not None and part.reduction != "none":
-            groups.setdefault(part.group.handle, []).append(index)
-    for handle, indices in groups.items():
+            known = [indices for handle, indices in groups if handle is part.group.handle]
+            if known:
+                known[0].append(index)
+            else:
+                groups.append((part.group.handle, [index]))
+    for handle, indices in groups:
         if debug_active():
             _compare_ranks([names[i] for i in indices], finished[indices[0]].numerator.device, handle)
         for index, part in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
