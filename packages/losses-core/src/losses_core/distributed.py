@@ -17,6 +17,7 @@ from torch import Tensor
 
 from losses_core.errors import InputError
 from losses_core.utils.autograd import Function
+from losses_core.utils.torch_compat import group_of_name
 from losses_core.utils.value_checks import debug_active
 from losses_core.utils.weight_reduce import Reduction
 
@@ -137,9 +138,7 @@ def group_name(group: ProcessGroup | None = None) -> str:
 
 def named_group(name: str) -> ProcessGroup:
     """The process group with that name."""
-    from torch.distributed import distributed_c10d
-
-    return distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]
+    return group_of_name(name)
 
 
 class _AllReduceSum(Function):

@@ -7,9 +7,13 @@ cautious: the tests require the name itself of every version that they run on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from losses_core.distributed import ProcessGroup
 
 transforms_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 """Whether a transform of ``torch.func`` is active; where torch cannot tell, the way that suits both is taken."""
@@ -19,10 +23,20 @@ is_legacy_batched: Callable[[Tensor], bool] = getattr(
 )
 """Whether a tensor holds several incoming gradients, of ``is_grads_batched=True``."""
 
-is_exporting: Callable[[], bool] = getattr(
-    torch.compiler, "is_exporting", lambda: not torch.compiler.is_dynamo_compiling()
-)
-"""Whether ``torch.export`` traces, where ``torch.compiler.is_compiling()``: public from torch 2.7."""
+
+def _exporting() -> Callable[[], bool]:
+    for flag in ("_is_exporting_flag", "_is_compiling_flag"):  # before torch 2.7 export alone sets the second
+        if hasattr(torch.compiler, flag):
+            return lambda: bool(getattr(torch.compiler, flag))
+    return torch.compiler.is_exporting
+
+
+is_exporting = _exporting()
+"""Whether ``torch.export`` traces, without ``strict=True`` in torch 2.6.
+
+Before torch 2.13 ``torch.compiler.is_exporting()`` is true in graphs of ``torch.compile`` too, where definitions would
+take the place of kernels.
+"""
 
 
 def sym_max(a: int, b: int) -> int:
@@ -30,6 +44,20 @@ def sym_max(a: int, b: int) -> int:
     if torch.compiler.is_dynamo_compiling():  # traces max() as this, and before torch 2.8 not torch.sym_max of numbers
         return max(a, b)
     return torch.sym_max(a, b)  # type: ignore[no-any-return]
+
+
+def group_of_name(name: str) -> ProcessGroup:
+    """The process group with that name; where torch does not look it up, the default one or an error."""
+    import torch.distributed as dist  # not part of every build
+    from torch.distributed import distributed_c10d
+
+    resolve: Any = getattr(distributed_c10d, "_resolve_process_group", None)
+    if resolve is not None:
+        return resolve(name)  # type: ignore[no-any-return]
+    world: Any = dist.group.WORLD
+    if world.group_name != name:
+        raise RuntimeError(f"torch {torch.__version__} finds no process group by its name: use the default group.")
+    return world  # type: ignore[no-any-return]
 
 
 def softmax_grad(grad: Tensor, p: Tensor, dim: int) -> Tensor:
