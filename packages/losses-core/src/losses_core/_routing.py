@@ -26,6 +26,10 @@ class Evaluated(NamedTuple):
     part: Reduction
     owners: tuple[Any, ...]
 
+    def owned_by(self, owner: Any) -> Evaluated:
+        """The same as a term of an outer combination."""
+        return Evaluated(self.label, self.member, self.arguments, self.part, (*self.owners, owner))
+
     def weight(self, value: Tensor) -> Any:
         """The product of the weights, as numbers, or as a 0-d tensor."""
         product = weight_for(self.owners[0].loss_weight, value)

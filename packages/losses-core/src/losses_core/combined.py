@@ -217,7 +217,7 @@ class CombinedLoss(LabelledLosses):
                 mine[name] = look_up(data, path, prefix + label, name)
             if isinstance(member, CombinedLoss):
                 inner = member._evaluate_all({"pred": None, "target": None, **mine}, data, f"{prefix}{label}.")
-                found += [Evaluated(*term[:4], (*term.owners, member)) for term in inner]
+                found += [term.owned_by(member) for term in inner]
             else:
                 found.append(evaluate(member, mine, prefix + label))
         return found

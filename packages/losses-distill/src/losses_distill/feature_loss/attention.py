@@ -92,7 +92,7 @@ def _stage(student: Tensor, teacher: Tensor, p: float, normalize: bool, mode: st
     theirs = theirs.to(ours.dtype)
     if mode == "code":
         return F.mse_loss(ours, theirs, reduction="none")
-    return _p_norm(ours - theirs, p)
+    return _p_norm(ours - theirs, float(p))  # torch 2.6 compiles no gradient of a whole power that may vary
 
 
 def _map(features: Tensor, p: float, normalize: bool) -> Tensor:
