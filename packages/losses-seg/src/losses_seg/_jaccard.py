@@ -11,7 +11,7 @@ from losses_core._blocks import block_size, ranges
 from losses_core.utils.stable import ratio
 from losses_seg._ops import sort_rows
 from losses_seg._sync import SyncGroup
-from losses_seg._targets import Classes, masked, selected_classes
+from losses_seg._targets import Classes, masked, only_present, selected_classes
 
 _INFINITY = [int.from_bytes(struct.pack(code, torch.inf), "big") for code in (">f", ">d")]
 """The bits of infinity in float32 and in float64."""
@@ -139,7 +139,7 @@ def class_share(
         dtype: of the result.
     """
     counted = selected_classes(total.shape[1], total.device, classes, ignore_index)
-    if classes == "present":
+    if only_present(classes):
         present = total > 0
         counted = present if counted is None else counted & present
     if counted is None and class_weight is None:
