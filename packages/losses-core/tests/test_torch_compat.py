@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
+from torch.utils import _python_dispatch
 
 from losses_core.utils import torch_compat
 
@@ -39,6 +40,7 @@ def test_nothing_is_replaced():
     assert torch_compat._softmax_backward is getattr(*SOFTMAX)
     assert EXPORTING
     assert hasattr(*RESOLVE)
+    assert torch_compat.TorchDispatchMode is _python_dispatch.TorchDispatchMode
 
 
 def test_transforms_active():
@@ -127,6 +129,12 @@ def test_softmax_grad(monkeypatch, shape):
     (expected,) = torch.autograd.grad(p, x, grad)
     torch.testing.assert_close(torch_compat.softmax_grad(grad, p.detach(), 1), expected)
     torch.testing.assert_close(without(monkeypatch, SOFTMAX).softmax_grad(grad, p.detach(), 1), expected)
+
+
+def test_memory_that_cannot_be_counted(monkeypatch):
+    module = without(monkeypatch, (_python_dispatch, "TorchDispatchMode"))
+    with pytest.raises(RuntimeError, match=r"torch \d.* does not show its operations: memory cannot be counted"):
+        module.TorchDispatchMode()
 
 
 @pytest.mark.parametrize("looked_up", [True, False])

@@ -50,6 +50,7 @@ class Evaluation(NamedLoss, PerClassVectors):
     internal_options: ClassVar[tuple[str, ...]] = ()
     """Options of `function` that the class itself gives, in `_arguments`: neither parameters nor keywords."""
 
+    # read of the class, not of the instance: a strict export of torch 2.6 finds none of these in a module
     _call_parameters: ClassVar[dict[str, Any]] = {}
     _definition: ClassVar[Definition | None] = None
     _function_options: ClassVar[tuple[str, ...]] = ()
@@ -99,16 +100,17 @@ class Evaluation(NamedLoss, PerClassVectors):
         scale: float | None,
     ) -> Reduction:
         """The same with everything given."""
-        several = self.pred_may_be_list or type(self)._definition is None
+        declared = type(self)._definition
+        several = self.pred_may_be_list or declared is None
         reference = checks.first_floating(pred) if several else checks.floating(pred)
         if autocast_active(reference):
             with without_autocast(reference.device.type):
                 return self._evaluate_function(pred, target, weight, reduction, avg_factor, keywords, scale)
-        if type(self)._definition is None:
+        if declared is None:
             call = LossCall(self._by_forward(), pred, target, keywords)
         else:
             pred, target, options = self._arguments(pred, target, self._options(reference, keywords))
-            call = type(self)._definition.bind(pred, target, options)
+            call = declared.bind(pred, target, options)
         if weight is not None:
             checks.tensor("weight", weight)
             dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32

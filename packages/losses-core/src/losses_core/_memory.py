@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from losses_core.utils.torch_compat import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):

@@ -15,6 +15,17 @@ from torch import Tensor
 if TYPE_CHECKING:
     from losses_core.distributed import ProcessGroup
 
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+except ImportError:
+
+    class TorchDispatchMode:  # type: ignore[no-redef]  # in its place
+        """What says that this torch shows no operations, where memory is to be counted."""
+
+        def __init__(self) -> None:
+            raise RuntimeError(f"torch {torch.__version__} does not show its operations: memory cannot be counted.")
+
+
 transforms_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 """Whether a transform of ``torch.func`` is active; where torch cannot tell, the way that suits both is taken."""
 
@@ -53,11 +64,11 @@ def group_of_name(name: str) -> ProcessGroup:
 
     resolve: Any = getattr(distributed_c10d, "_resolve_process_group", None)
     if resolve is not None:
-        return resolve(name)  # type: ignore[no-any-return]
+        return resolve(name)
     world: Any = dist.group.WORLD
     if world.group_name != name:
         raise RuntimeError(f"torch {torch.__version__} finds no process group by its name: use the default group.")
-    return world  # type: ignore[no-any-return]
+    return world
 
 
 def softmax_grad(grad: Tensor, p: Tensor, dim: int) -> Tensor:
