@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from losses_core import BaseLoss, InputError, _blocks
 from losses_core._memory import PeakMemory
 from losses_core.kernels import definition, definition_of, explain, kernel, use_definitions
+from losses_core.utils.torch_compat import is_exporting
 
 CALLS = []  # what ran
 
@@ -17,7 +18,7 @@ CALLS = []  # what ran
 )
 def labelled(pred, target, *, class_weight=None, ignore_index=-100):
     """Cross-entropy of labels."""
-    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    if not torch.compiler.is_compiling() or is_exporting():
         CALLS.append("definition")
     return F.cross_entropy(pred, target, class_weight, reduction="none", ignore_index=ignore_index)
 
