@@ -328,6 +328,19 @@ class TestDispatch:
         torch.export.export(LabelledLoss(), (pred.detach(), target), strict=False)
         assert set(CALLS) == {"definition"}
 
+    def test_the_kernel_is_what_is_compiled(self):
+        """On every version of torch: a definition gives the same numbers, slower, and no other test would see it."""
+        called = []
+
+        def backend(graph, inputs):
+            called.extend(node.target for node in graph.graph.nodes)
+            return graph.forward
+
+        compiled = torch.compile(LabelledLoss(), fullgraph=True, backend=backend)
+        compiled(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+        assert "gather" in called
+        assert F.cross_entropy not in called
+
     def test_a_dispatch_mode_changes_nothing(self):
         with PeakMemory():
             assert self.runs(torch.randn(4, 3), torch.tensor([0, 1, 2, 0])) == "kernel"

@@ -139,7 +139,8 @@ def _entry_points(distribution: Distribution, group: str) -> list[EntryPoint]:
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
     fields = distribution.metadata
-    name, version = (fields[field] if field in fields else "" for field in ("Name", "Version"))
+    # no get(): it is not part of the protocol
+    name, version = (fields[field] if field in fields else "" for field in ("Name", "Version"))  # noqa: SIM401
     if not name:
         raise ValueError("it has no name")
     return normalized(name), version or "of unknown version"
