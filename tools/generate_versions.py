@@ -12,7 +12,8 @@ PAGES = ("README.md", "docs/install.md")
 
 def files(root: Path) -> Files:
     rows = json.loads((root / RESULTS).read_text(encoding="utf-8"))
-    content = "\n".join(["", *table(rows), "", ""])
+    lines = table(rows) if rows else ["Nothing has been counted yet: `nox -s versions` does."]
+    content = "\n".join(["", *lines, "", ""])
     pages = [root / page for page in PAGES]
     return {page: replace_block(page.read_text(encoding="utf-8"), "versions", content, page) for page in pages}
 

@@ -55,15 +55,12 @@ def test_workflow(root: Path) -> None:
     assert installed[-1] == PYTHONS[0]  # the last one is the default, which builds the wheels
 
 
-def test_results_are_of_the_matrix(root: Path) -> None:
-    rows = json.loads((root / versions.RESULTS).read_text())
-    assert set(versions.RELEASES) <= rows.keys()
-    for version, row in rows.items():
+def test_results_are_whole_and_pass(root: Path) -> None:
+    for version, row in json.loads((root / versions.RESULTS).read_text()).items():
         assert row.keys() == set(versions.COLUMNS), version
         assert row["failed"] == 0, version
-        assert row["passed"] > 1000, version
-    for version in versions.RELEASES:
-        assert rows[version]["python"].startswith(versions.MATRIX[version])
+        assert row["passed"] > 10000, version
+        assert row["python"].startswith(versions.MATRIX.get(version, "3."))
 
 
 def test_arguments_of_the_session() -> None:
