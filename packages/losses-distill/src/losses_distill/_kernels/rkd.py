@@ -124,7 +124,9 @@ def _distances(student: Tensor, teacher: Tensor, eps: float, anchors: Tensor | N
     """As `losses_distill._pairwise.squared_distances` in wide numbers, of centred rows of both networks at once."""
     wide = [x if x.device.type == "mps" else x.double() for x in (student, teacher)]
     products = torch.stack([x @ x.T for x in wide])
-    square = products.diagonal(dim1=1, dim2=2).clone()
+    # the diagonal, which compilers before torch 2.13 take of no number of rows that was gathered
+    index = torch.arange(student.shape[0], device=student.device).reshape(1, -1, 1).expand(2, -1, 1)
+    square = products.gather(2, index).squeeze(2)
     sums = square.unsqueeze(1) + square.unsqueeze(2)
     distances = products.mul_(-2).add_(sums)
     zero = distances <= sums.mul_(8 * torch.finfo(sums.dtype).eps).clamp_(min=eps)
