@@ -1,7 +1,7 @@
 """The test matrix. Packages are read from packages/*/pyproject.toml, so adding one needs no edit here.
 
-`nox` runs everything but `demo`, `parity`, `bench`, `interop`, `generate`, `new-loss`, `release` and `dev`. What is
-tested is the wheels that `build` makes, not the source tree.
+`nox` runs everything but `versions`, `demo`, `parity`, `bench`, `interop`, `generate`, `new-loss`, `release` and `dev`.
+What is tested is the wheels that `build` makes, not the source tree.
 """
 
 import os
@@ -16,7 +16,9 @@ from typing import Any
 
 import nox
 
-sys.path.insert(0, str(Path("benchmarks").resolve()))
+sys.path[:0] = [str(Path(folder).resolve()) for folder in ("benchmarks", "tools")]
+import versions as tested
+
 from bench.peers import ALSO_NEEDED, WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES
 
 nox.needs_version = ">=2025.2.9"
@@ -190,6 +192,20 @@ def tests_all(session: nox.Session) -> None:
     about = ("builder", "cli", "config", "errors", "examples", "hints", "interop", "registry", "schema")
     tests = [str(path) for subject in about for path in sorted(core.folder.glob(f"tests/test_{subject}*.py"))]
     run_pytest(session, PACKAGES, ["tests/integration"], tests)
+
+
+@nox.session(requires=["build"], default=False)
+@nox.parametrize("python,torch", [nox.param(python, torch, id=torch) for torch, python in tested.MATRIX.items()])
+def versions(session: nox.Session, torch: str) -> None:
+    """The contract on other versions of torch and Python, `-- 2.6.0` for one; writes docs/versions.json."""
+    chosen, arguments = tested.chosen(session.posargs)
+    if torch not in chosen:
+        session.skip(f"not one of {', '.join(chosen)}")
+    needed = [*ROOT.group("test"), *(line for package in PACKAGES for line in package.group("test"))]
+    env = tested.unpinned(needed, session.create_tmp())
+    session.install(*tested.requirement(torch), env=env)
+    session.install(*wheels(*PACKAGES, TESTKIT), *needed, env=env)
+    session.run("python", "tools/versions.py", *arguments, env=TEST_ENV)
 
 
 @nox.session(requires=TEST_SESSIONS)

@@ -1,4 +1,5 @@
-"""Who may import whom: a plug-in imports losses_core and no sibling; losses_core names no plug-in.
+"""Who may import whom: a plug-in imports losses_core and no sibling; losses_core names no plug-in; one file names what
+is not public in torch. And `isinstance` takes a tuple of types, as the compilers of older versions trace no union.
 
 Read from the syntax, so that an import inside a function counts as well. In the core a plug-in's name may stand in
 `_catalogue.py`, which is generated, and in docstrings and comments, where it is an example.
@@ -13,6 +14,8 @@ from pathlib import Path
 CORE = "losses_core"
 FACADE = "losses"  # forwards to whatever is installed, so it alone may name them all
 CATALOGUE = "_catalogue.py"
+COMPAT = "torch_compat.py"
+NEVER_TRACED = "_cli"
 PLUGIN = re.compile(r"\blosses[-_](?!core|testkit)[a-z]+\b")
 
 
@@ -40,10 +43,43 @@ def strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-def check_module(source: str, package: str, siblings: set[str]) -> Iterator[tuple[int, str]]:
+def private_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names of torch with an underscore that a source reads or imports."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute():
+                names = ast.unparse(node).split(".")
+                if not all(map(str.isidentifier, names)):  # of a result, not of a module
+                    continue
+            case ast.ImportFrom(module=str(module), level=0):
+                names = [*module.split("."), *(alias.name for alias in node.names)]
+            case ast.Import():
+                names = [part for alias in node.names for part in alias.name.split(".")]
+            case _:
+                continue
+        private = [name for name in names if name.startswith("_") and not name.endswith("__")]
+        if names[0] == "torch" and private:
+            yield node.lineno, private[0]
+
+
+def unions(tree: ast.AST) -> Iterator[int]:
+    """The lines where `isinstance` is given a union."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, ast.BinOp()]):
+                yield node.lineno
+
+
+def check_module(source: str, package: str, siblings: set[str], path: Path = Path()) -> Iterator[tuple[int, str]]:
     """The faults in one module of `package`, with their lines; `siblings` are the packages of this repository."""
     tree = ast.parse(source)
     allowed = {package, CORE}
+    if path.name != COMPAT:
+        for line, name in private_names(tree):
+            yield line, f"{name} of torch is not public: that belongs into {CORE}/utils/{COMPAT}"
+    if NEVER_TRACED not in path.parts:
+        for line in unions(tree):
+            yield line, "isinstance of a union, which torch 2.6 does not compile: write a tuple of types"
     for line, module in imported(tree):
         top = module.partition(".")[0]
         if top in siblings - allowed:
@@ -62,7 +98,7 @@ def check(root: Path) -> list[str]:
         for path in sorted((folder / "src").rglob("*.py")):
             if package == FACADE or (package == CORE and path.name == CATALOGUE):
                 continue
-            found = check_module(path.read_text(encoding="utf-8"), package, set(packages))
+            found = check_module(path.read_text(encoding="utf-8"), package, set(packages), path)
             faults += [f"{path.relative_to(root)}:{line}: {text}" for line, text in found]
     return faults
 

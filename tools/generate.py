@@ -12,9 +12,13 @@ import generate_docs
 import generate_exports
 import generate_facade
 import generate_specification
+import generate_versions
 from repository import ROOT
 
-GENERATORS = (generate_exports, generate_catalogue, generate_facade, generate_docs, generate_specification)
+GENERATORS = (
+    *(generate_exports, generate_catalogue, generate_facade, generate_docs, generate_specification),
+    generate_versions,
+)
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:

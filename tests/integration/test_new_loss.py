@@ -27,7 +27,10 @@ PLACES = (
     "packages/losses-seg/tests/oracles.py",
 )
 CONTRACT = "value_equals or derivative or half_precision or weight or config or documentation or meta or every_loss"
-COPIED = ("packages", "tests", "tools", "docs/losses", "README.md", "pyproject.toml")
+COPIED = (
+    *("packages", "tests", "tools", "docs/losses", "docs/install.md", "docs/versions.json", "README.md"),
+    "pyproject.toml",
+)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def repository(root: Path, tmp_path: Path) -> Path:
     """A core, a package that needs it, a facade with an extra, and an unpublished package beside them."""
     shutil.copy(root / "pyproject.toml", tmp_path)
     add(tmp_path, "packages/losses-core", "0.1.0")
-    add(tmp_path, "packages/losses-red", "0.3.1", ["losses-core>=0.1,<0.2", "torch>=2.4"])
+    add(tmp_path, "packages/losses-red", "0.3.1", ["losses-core>=0.1,<0.2", "torch>=2.6"])
     extras = 'red = ["losses-red>=0.3,<0.4"]\nall = ["losses[red]"]'
     add(tmp_path, "packages/losses", "0.1.0", ["losses-core>=0.1,<0.2"], extras)
     (tmp_path / "tests" / "kit").mkdir(parents=True)

@@ -112,7 +112,7 @@ def prepare_elements(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     check_lengths(pred, options)
     if options.get("with_logits", True):
         warn_of_probabilities(pred)
-    return pred, target, options | {"ignore_index": check_probabilities(target, options["ignore_index"])}
+    return pred, target, {**options, "ignore_index": check_probabilities(target, options["ignore_index"])}
 
 
 def element_normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:

@@ -52,7 +52,7 @@ def _prepare(pred: Tensor, target: Tensor, **options: Any) -> Prepared:
     adjustment = options.pop("adjustment")
     pred, target, options = prepare_classes(pred, target, **options)
     check_lengths(pred, {"adjustment": adjustment})
-    return pred, target, options | {"adjustment": adjustment.detach()}
+    return pred, target, {**options, "adjustment": adjustment.detach()}
 
 
 @definition(layout="classes", prepare=_prepare, normalizer=class_normalizer)
@@ -173,7 +173,7 @@ class LogitAdjustedCrossEntropyLoss(BaseLoss):
         super().__init__(**options)
         expected = f"{type(self).__name__}: class_counts: expected"
         given: Any = class_counts  # a config may hold anything
-        if given is None or isinstance(given, int | float):
+        if given is None or isinstance(given, (int, float)):
             raise ConfigError(f"{expected} a list or 1-D tensor of numbers >= 0, one per class; got {given}.")
         self._set_vector("class_counts", class_counts)
         if not any(float(count) > 0 for count in class_counts):

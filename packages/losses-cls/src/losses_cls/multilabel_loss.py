@@ -281,8 +281,8 @@ class TwoWayLoss(BaseLoss):
             raise InputError("weight: the loss is one number for the batch, with no value per sample; drop it.")
         if avg_factor is not None:
             raise InputError(_NO_FACTOR)
-        keywords = keywords | {"reduction": reduction}
+        keywords = {**keywords, "reduction": reduction}
         return super()._evaluate_function(pred, target, weight, reduction, avg_factor, keywords, scale)
 
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-        return pred, target, options | {"group": Group(self.process_group) if self._synchronises() else None}
+        return pred, target, {**options, "group": Group(self.process_group) if self._synchronises() else None}

@@ -174,7 +174,7 @@ class SeesawLoss(BaseLoss):
             batch = _count(target.flatten(), self.num_classes, ignore_index)
             counts.add_(all_reduce_sum(batch, self.process_group) if self._synchronises() else batch)
         # a copy, as the next batch may be counted before the backward of this one
-        return pred, target, options | {"counts": counts.clone()}
+        return pred, target, {**options, "counts": counts.clone()}
 
 
 def _count(labels: Tensor, classes: int, ignore_index: int | None) -> Tensor:

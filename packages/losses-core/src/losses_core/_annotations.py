@@ -36,7 +36,7 @@ def read_numbers(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         whole = value.is_integer() and (float not in arms or abs(value) > 1)
         return int(value) if int in arms and whole else value
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         for arm in arms:
             if typing.get_args(arm) and (item := item_of(arm)) is not None:
                 return type(value)([read_numbers(entry, item) for entry in value])

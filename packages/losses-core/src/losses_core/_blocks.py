@@ -48,6 +48,8 @@ def block_size(pred: Tensor, temporaries: float = 16, large: bool = False) -> in
         temporaries: float32 tensors of the size of a block that are alive at once.
         large: whether blocks on a CPU are four times as large.
     """
+    if torch.compiler.is_compiling():
+        return CPU_BLOCK  # nothing is cut; in a backward, the compiler of torch 2.6 refuses the next question
     if pred.is_cpu:
         return 4 * CPU_BLOCK if large else CPU_BLOCK
     fewest, most = DEVICE_BLOCKS
@@ -71,9 +73,9 @@ def value_shape(layout: Layout, pred: Tensor) -> list[int] | None:
     """Shape of the unreduced loss; None where only the kernel knows it."""
     shape = list(pred.shape)
     if layout == "classes":
-        del shape[1]
+        shape.pop(1)
     elif layout == "last":
-        del shape[-1]
+        shape.pop()
     elif layout in ("batch", "whole"):
         return None
     return shape

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from losses_core.errors import InputError
 from losses_core.utils.precision import map_tensors
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 ACCUMULATED_AT_ONCE = 1 << 24
 """Elements of a linear head's weight whose gradient is computed at once where it is added up in another dtype."""
@@ -241,7 +242,7 @@ def as_head(head: Any) -> tuple[Head, list[Tensor]]:
     Raises:
         InputError: neither a module nor a weight and a bias, or a module that couples the chunks.
     """
-    if isinstance(head, tuple | list) and len(head) == 2 and isinstance(head[0], Tensor):
+    if isinstance(head, (tuple, list)) and len(head) == 2 and isinstance(head[0], Tensor):
         weight, bias = head
         if weight.ndim != 2 or not (bias is None or (isinstance(bias, Tensor) and bias.shape == weight.shape[:1])):
             shapes = f"{tuple(weight.shape)} and {None if bias is None else tuple(getattr(bias, 'shape', ()))}"
@@ -253,7 +254,7 @@ def as_head(head: Any) -> tuple[Head, list[Tensor]]:
             f"{type(head).__name__}."
         )
     for name, module in head.named_modules():
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        if isinstance(module, BATCH_NORMS) and (module.training or module.running_mean is None):
             raise InputError(
                 f"head: {name or 'it'} is a {type(module).__name__} in training mode, whose statistics would be those "
                 "of a chunk. Call head.eval(), or normalise before the head."

@@ -92,7 +92,7 @@ def _statistics(
 ) -> ClassStatistics | None:
     from losses_core.class_statistics import read_statistics  # few configs name statistics
 
-    if not isinstance(path, str | PathLike):
+    if not isinstance(path, (str, PathLike)):
         fault("from", f"expected the path of a file, got {shown(path)}.", "")
         return None
     name = str(path)
@@ -122,5 +122,5 @@ def anchor(content: Any, folder: Path) -> None:
             if isinstance(weights, dict) and isinstance(weights.get("from"), str):
                 weights["from"] = str(folder / weights["from"])
             todo += item.values()
-        elif isinstance(item, list | tuple):
+        elif isinstance(item, (list, tuple)):
             todo += item

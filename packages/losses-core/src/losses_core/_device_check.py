@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses_core._dispatch import kernels_for_small_inputs
 from losses_core.base_loss import BaseLoss
@@ -20,6 +19,7 @@ from losses_core.examples import Example, Inputs, example_config
 from losses_core.kernels import use_definitions
 from losses_core.registry import LOSSES
 from losses_core.utils.precision import map_tensors
+from losses_core.utils.torch_compat import TorchDispatchMode
 
 ROUNDINGS = 256
 """The tolerance, in units of the dtype's relative rounding error.

@@ -13,11 +13,11 @@ from torch import Tensor
 from losses_core import _fused, _two_passes
 from losses_core._definitions import Kernel, LossCall
 from losses_core._job import HALF, weighs_rows
-from losses_core.utils.autograd import transforms_active
 from losses_core.utils.precision import match_dtype, upcast
+from losses_core.utils.torch_compat import is_exporting, transforms_active
 from losses_core.utils.weight_reduce import Unreduced
 
-_PLAIN = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 SMALL = 1 << 14
 """Elements of an input on the CPU up to which torch's own operator has its mean faster than a kernel."""
@@ -72,7 +72,7 @@ def why_definition(call: LossCall, weight: Tensor | None, *, reduced: bool) -> s
     if type(pred) not in _PLAIN:
         return "pred is not a plain tensor"
     if torch.compiler.is_compiling():
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return "the loss is being exported"
     elif transforms_active():
         return "a torch.func transform is active"
@@ -92,7 +92,7 @@ def why_definition(call: LossCall, weight: Tensor | None, *, reduced: bool) -> s
 
 def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Kernel | None, str]:
     """Choose the kernel that runs, or None for the definition, with the reason."""
-    two_passes = bool(call.definition.kernels) and call.definition.kernels[-1].passes == 2
+    two_passes = len(call.definition.kernels) > 0 and call.definition.kernels[-1].passes == 2
     reason = why_definition(call, weight, reduced=reduced or two_passes)
     chosen = None
     if not reason:
@@ -111,7 +111,7 @@ def select(call: LossCall, weight: Tensor | None, *, reduced: bool) -> tuple[Ker
 
 
 def _tensors(target: Any, options: Mapping[str, Any]) -> Iterator[Tensor]:
-    for item in (*(target if isinstance(target, list | tuple) else (target,)), *options.values()):
+    for item in (*(target if isinstance(target, (list, tuple)) else (target,)), *options.values()):
         if isinstance(item, Tensor):
             yield item
 
@@ -133,11 +133,11 @@ def unreduced(call: LossCall) -> Any:
 def small_mean(call: LossCall) -> Tensor | None:
     """The mean of a small input by torch's own operator; None where there is none, or a kernel is faster."""
     mean, pred = call.definition.mean, call.pred
-    if mean is None or not pred.numel():
+    if mean is None or torch.compiler.is_compiling() or not pred.numel():
         return None
     if pred.numel() > (SMALL if pred.is_cpu else SMALL_ON_DEVICE) and (pred.is_cpu or not call.definition.large_mean):
         return None
-    if _Forced.definitions or _Forced.kernels or torch.compiler.is_compiling():
+    if _Forced.definitions or _Forced.kernels:
         return None
     target, options = call.target, call.options
     if pred.dtype in HALF:

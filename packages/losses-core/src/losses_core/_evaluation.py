@@ -50,6 +50,7 @@ class Evaluation(NamedLoss, PerClassVectors):
     internal_options: ClassVar[tuple[str, ...]] = ()
     """Options of `function` that the class itself gives, in `_arguments`: neither parameters nor keywords."""
 
+    # read of the class, not of the instance: a strict export of torch 2.6 finds none of these in a module
     _call_parameters: ClassVar[dict[str, Any]] = {}
     _definition: ClassVar[Definition | None] = None
     _function_options: ClassVar[tuple[str, ...]] = ()
@@ -99,16 +100,17 @@ class Evaluation(NamedLoss, PerClassVectors):
         scale: float | None,
     ) -> Reduction:
         """The same with everything given."""
-        several = self.pred_may_be_list or self._definition is None
+        declared = type(self)._definition
+        several = self.pred_may_be_list or declared is None
         reference = checks.first_floating(pred) if several else checks.floating(pred)
         if autocast_active(reference):
             with without_autocast(reference.device.type):
                 return self._evaluate_function(pred, target, weight, reduction, avg_factor, keywords, scale)
-        if self._definition is None:
+        if declared is None:
             call = LossCall(self._by_forward(), pred, target, keywords)
         else:
             pred, target, options = self._arguments(pred, target, self._options(reference, keywords))
-            call = self._definition.bind(pred, target, options)
+            call = declared.bind(pred, target, options)
         if weight is not None:
             checks.tensor("weight", weight)
             dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
@@ -144,7 +146,7 @@ class Evaluation(NamedLoss, PerClassVectors):
 
     def _keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Call keywords for ``_forward``: the given ones, else the constructor's, else the declared defaults."""
-        declared = self._call_parameters
+        declared = type(self)._call_parameters
         for name in given:
             if name not in declared:
                 known = ["weight", "avg_factor", "reduction_override", *declared]
@@ -171,7 +173,7 @@ class Evaluation(NamedLoss, PerClassVectors):
 
     def _on_pred(self, weight: Tensor, pred: Tensor) -> Tensor | None:
         """View a weight of the loss so that it broadcasts over ``pred``, or None where the two do not correspond."""
-        layout = (self._definition or self._by_forward()).layout
+        layout = (type(self)._definition or self._by_forward()).layout
         shape = value_shape(layout, pred)
         aligned = align(weight, pred.shape if shape is None else shape)
         if aligned is None or layout not in ("classes", "last"):

@@ -61,8 +61,10 @@ class Job:
         first = 1 if self.targets is None else self.targets
         target = tensors[0] if self.targets is None else tuple(tensors[:first])
         options = dict(self.constants)
-        options.update(zip(self.row_names, tensors[first:], strict=False))
-        options.update(zip(self.whole_names, tensors[self.cut :], strict=False))
+        for i, name in enumerate(self.row_names, first):
+            options[name] = tensors[i]
+        for i, name in enumerate(self.whole_names, self.cut):
+            options[name] = tensors[i]
         return target, options, tensors[self.cut - 1] if self.weighted else None
 
     def factor_of(self, tensors: Sequence[Any]) -> float | Tensor:
@@ -171,7 +173,7 @@ class Job:
         """Floating tensors, and targets of the elements, in the precision of the loss; labels as int64."""
         if tensor.dtype == precision or not self.kernel.cast:
             return tensor
-        if tensor.is_floating_point() or (self.layout in ("elements", "channels") and tensor.ndim == x.ndim):
+        if tensor.dtype.is_floating_point or (self.layout in ("elements", "channels") and tensor.ndim == x.ndim):
             return tensor.to(precision)
         return tensor.long() if tensor.ndim < x.ndim and tensor.dtype != torch.bool else tensor
 
@@ -182,7 +184,7 @@ class Job:
 
 def cast(tensor: Any, precision: torch.dtype) -> Any:
     """A floating tensor in the precision of the loss; anything else as it is."""
-    return tensor.to(precision) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
+    return tensor.to(precision) if isinstance(tensor, Tensor) and tensor.dtype.is_floating_point else tensor
 
 
 def weighs_rows(layout: Layout, weight: Tensor | None, pred: Tensor) -> bool:

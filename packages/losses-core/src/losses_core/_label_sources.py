@@ -185,7 +185,7 @@ def count_annotations(counter: ClassCounter, path: Path, progress: Progress) -> 
             if category not in classes:
                 text = f"{where}: expected the id of one of its {len(classes)} categories; got category_id {category}."
                 raise InputError(text, str(path))
-            if not isinstance(annotation.get("image_id"), int | str):
+            if not isinstance(annotation.get("image_id"), (int, str)):
                 raise InputError(f"{where}: expected the key 'image_id', an integer or a string.", str(path))
             labels.append(classes[category])
             images.append(number.setdefault(annotation["image_id"], len(number)))

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from losses_core.utils.torch_compat import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):
@@ -47,7 +48,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
     """The tensors of nested arguments; torch's own search takes longer than most operations."""
     if isinstance(tree, Tensor):
         yield tree
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, (list, tuple)):
         for item in tree:
             yield from _tensors(item)
     elif isinstance(tree, dict):

@@ -131,7 +131,7 @@ class NormalizerOfTarget(Evaluation):
 
     def _stand_in(self, target: Any, num_classes: int | None) -> Any:
         """Zeros of the shape of a prediction for this target."""
-        if self.pred_may_be_list and isinstance(target, list | tuple):
+        if self.pred_may_be_list and isinstance(target, (list, tuple)):
             return [self._stand_in(part, num_classes) for part in target]
         first: Any = first_tensor(target)
         shape = list(first.shape)

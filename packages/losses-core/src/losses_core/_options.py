@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -29,11 +29,16 @@ class NamedLoss:
     """
 
     _given_name: str | None = None
+    _class_label: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._class_label = snake_case(cls.__name__)
 
     @property
     def label(self) -> str:
         """The name of this loss in logs."""
-        return self._given_name or snake_case(type(self).__name__)
+        return self._given_name or self._class_label
 
     @property
     def loss_name(self) -> str:

@@ -22,7 +22,7 @@ def pack(
 ) -> tuple[Job, list[Tensor]]:
     """Take the arguments of a call apart: its tensors, and all else."""
     declared, pred = call.definition, call.pred
-    several = isinstance(call.target, list | tuple)
+    several = isinstance(call.target, (list, tuple))
     tensors = list(call.target) if several else [call.target]
     row_names, whole_names, whole, constants = [], [], [], {}
     for name, option in call.options.items():

@@ -229,7 +229,7 @@ def measure(term: Term, inputs: Inputs) -> Measured:
         try:
             value = term.loss(pred, inputs.target, **inputs.call)
         except Exception as error:  # whatever a loss raises, the dry run found it in this term
-            kind = "" if isinstance(error, LossesError | TypeError) else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, (LossesError, TypeError)) else f"{type(error).__name__}: "
             raise InputError(f"{kind}{error}", f"term {term.label!r}") from error
         if value.ndim:
             raise InputError(f"reduction={term.loss.reduction!r} gives no scalar.", f"term {term.label!r}")

@@ -87,7 +87,7 @@ class Reader:
         if self._nodes == MAX_NODES:
             self.fault(f"has more than {MAX_NODES:,} entries.", path)
             raise TooManyFaults
-        if isinstance(config, str | bytes | bytearray) or not isinstance(config, Mapping | Sequence):
+        if isinstance(config, (str, bytes, bytearray)) or not isinstance(config, (Mapping, Sequence)):
             return config
         if depth == MAX_DEPTH:
             self.fault(f"nested more than {MAX_DEPTH} deep.", path)
@@ -241,7 +241,7 @@ class Reader:
         value = given.pop("weight")
         if "loss_weight" in given:
             self.fault("this is another name for 'loss_weight', which is given as well. Keep one.", f"{path}.weight")
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, (list, tuple)):
             hint = "Weights of classes are 'class_weight'." if "class_weight" in known else ""
             self.fault(
                 f"expected a number (another name for 'loss_weight'), got {shown(value)}.", f"{path}.weight", hint
@@ -265,7 +265,7 @@ def _at(path: str, key: Any) -> str:
 def _hint_of_untyped(config: dict[Any, Any]) -> str:
     """What to say of an entry that is no config, in a mapping without `type`."""
     hint = "A mapping without 'type' names its terms."
-    if all(isinstance(item, str | dict | list | tuple | BaseLoss | CombinedLoss) for item in config.values()):
+    if all(isinstance(item, (str, dict, list, tuple, BaseLoss, CombinedLoss)) for item in config.values()):
         return hint
     for key, item in config.items():
         if isinstance(item, str) and closest(key, ("type", "name", "loss", "class", "cls", "kind")) and item in LOSSES:

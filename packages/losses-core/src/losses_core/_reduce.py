@@ -125,5 +125,5 @@ def _by_definition(
     plain = reduction == "mean" and normalizer is None and avg_factor is None and (group is None or already_global)
     if plain and not torch.compiler.is_compiling() and value.numel():
         return Reduction(value.mean() if value.ndim else value, None, reduction, None, scale)
-    reduced = partial_reduce(value, normalizer, reduction, avg_factor)
-    return reduced._replace(group=None if already_global else group, scale=scale)
+    numerator, denominator, reduction, *_ = partial_reduce(value, normalizer, reduction, avg_factor)
+    return Reduction(numerator, denominator, reduction, None if already_global else group, scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -70,27 +70,30 @@ class RoutedLosses(LabelledLosses):
         found = []
         for label, member, mine in self._routed(call, data, prefix):
             if isinstance(member, RoutedLosses):
-                inner = member._evaluate_all({"pred": None, "target": None} | mine, data, f"{prefix}{label}.")
-                found += [term._replace(owners=(*term.owners, member)) for term in inner]
+                inner = member._evaluate_all({"pred": None, "target": None, **mine}, data, f"{prefix}{label}.")
+                found += [term.owned_by(member) for term in inner]
             else:
                 found.append(evaluate(member, mine, prefix + label))
         return found
 
     def _routed(
         self, call: dict[str, Any], data: Any, prefix: str, of_all: AbstractSet[str] = frozenset()
-    ) -> Iterator[tuple[str, Member, dict[str, Any]]]:
+    ) -> list[tuple[str, Member, dict[str, Any]]]:
         """Label, member, and the arguments that go to it; every member accepts those named in ``of_all``."""
         labels = self.keys()
         routed = [name for name, value in call.items() if is_routed(value, labels)]
         for name in routed:
             if name not in REQUIRED:  # of these a member that finds nothing complains itself
                 refuse_unknown(name, call[name], labels)
+        found = []
         for label, member in self.items():
-            mine = arguments_of(label, call, routed, self._accepted[label] | of_all)
+            accepted = self._accepted[label].union(of_all) if of_all else self._accepted[label]
+            mine = arguments_of(label, call, routed, accepted)
             for name, path in self._paths.get(label, {}).items():
                 if name in call or name not in REQUIRED:
                     mine[name] = look_up(data, path, prefix + label, name)
-            yield label, member, mine
+            found.append((label, member, mine))
+        return found
 
 
 def accepted_by(member: Member) -> frozenset[str]:

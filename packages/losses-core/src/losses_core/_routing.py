@@ -26,6 +26,10 @@ class Evaluated(NamedTuple):
     part: Reduction
     owners: tuple[Any, ...]
 
+    def owned_by(self, owner: Any) -> Evaluated:
+        """The same as a term of an outer combination."""
+        return Evaluated(self.label, self.member, self.arguments, self.part, (*self.owners, owner))
+
     def weight(self, value: Tensor) -> Any:
         """The product of the weights, as numbers, or as a 0-d tensor."""
         product = weight_for(self.owners[0].loss_weight, value)
@@ -85,7 +89,7 @@ def look_up(data: Any, path: tuple[str, ...], term: str, name: str) -> Any:
     for depth, key in enumerate(path):
         if isinstance(found, Mapping) and key in found:
             found = found[key]
-        elif isinstance(found, list | tuple) and key.isdecimal() and int(key) < len(found):
+        elif isinstance(found, (list, tuple)) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
         else:
             raise InputError(_dead_end(found, path, depth), where=f"term {term!r}: inputs.{name}")
@@ -98,7 +102,7 @@ def _dead_end(found: Any, path: tuple[str, ...], depth: int) -> str:
     if isinstance(found, Mapping):
         keys = [str(key) for key in found]
         return f"{start} {where} has the keys {', '.join(keys) or '(none)'}.{did_you_mean(path[depth], keys)}"
-    if isinstance(found, list | tuple):
+    if isinstance(found, (list, tuple)):
         return f"{start} {where} is a {type(found).__name__} of {len(found)}, and {path[depth]!r} is no index into it."
     return f"{start} {where} is a {type(found).__name__}, expected a mapping with {path[depth]!r}."
 

@@ -146,10 +146,12 @@ def _entry_points(distribution: Distribution, group: str) -> list[EntryPoint]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    name = distribution.metadata["Name"]
+    fields = distribution.metadata
+    # no get(): it is not part of the protocol
+    name, version = (fields[field] if field in fields else "" for field in ("Name", "Version"))  # noqa: SIM401
     if not name:
         raise ValueError("it has no name")
-    return normalized(name), str(distribution.version or "of unknown version")
+    return normalized(name), version or "of unknown version"
 
 
 def _task(distribution: Distribution) -> str | None:

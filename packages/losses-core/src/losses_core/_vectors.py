@@ -27,7 +27,7 @@ class PerClassVectors(nn.Module):
         """
         given = checks.vector(self, name, given)
         setattr(self, name, given)
-        if given is not None and not isinstance(given, int | float):
+        if given is not None and not isinstance(given, (int, float)):
             self._vectors += (name,)
             self.register_buffer(f"_{name}", _as_buffer(given, torch.device("cpu")), persistent=False)
 

@@ -261,7 +261,7 @@ def check_member(member: object) -> None:
     Raises:
         ConfigError: No loss, or one whose result is no scalar.
     """
-    if not isinstance(member, BaseLoss | CombinedLoss):
+    if not isinstance(member, (BaseLoss, CombinedLoss)):
         raise ConfigError(f"expected a loss (a BaseLoss or a CombinedLoss), got {shown(member)}.")
     if isinstance(member, CombinedLoss) and member.weighting is not None:
         raise ConfigError(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from losses_core.errors import InputError
 from losses_core.utils.autograd import Function
+from losses_core.utils.torch_compat import group_of_name
 from losses_core.utils.value_checks import debug_active
 from losses_core.utils.weight_reduce import Reduction
 
@@ -137,9 +138,7 @@ def group_name(group: ProcessGroup | None = None) -> str:
 
 def named_group(name: str) -> ProcessGroup:
     """The process group with that name."""
-    from torch.distributed import distributed_c10d
-
-    return distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]
+    return group_of_name(name)
 
 
 class _AllReduceSum(Function):
@@ -185,11 +184,15 @@ def compute_all(reductions: Sequence[Reduction], names: Sequence[str]) -> list[T
         names: of the losses; ranks compare them inside `losses_core.debug`.
     """
     finished = list(reductions)
-    groups: dict[Any, list[int]] = {}
+    groups: list[tuple[Any, list[int]]] = []  # no dict: a compiler may not know groups as keys
     for index, part in enumerate(finished):
         if part.group is not None and part.reduction != "none":
-            groups.setdefault(part.group.handle, []).append(index)
-    for handle, indices in groups.items():
+            known = [indices for handle, indices in groups if handle is part.group.handle]
+            if known:
+                known[0].append(index)
+            else:
+                groups.append((part.group.handle, [index]))
+    for handle, indices in groups:
         if debug_active():
             _compare_ranks([names[i] for i in indices], finished[indices[0]].numerator.device, handle)
         for index, part in zip(indices, _summed([finished[i] for i in indices], handle), strict=True):
@@ -228,5 +231,5 @@ def _summed(reductions: list[Reduction], group: ProcessGroup | None) -> list[Red
     for index, part in enumerate(reductions):
         numerator: Tensor = _Global.apply(numerators[index], total[index].to(numerators[index].dtype), ranks)
         denominator = None if part.denominator is None else total[index + len(reductions)].to(numerator.dtype)
-        result.append(part._replace(numerator=numerator, denominator=denominator, group=None))
+        result.append(Reduction(numerator, denominator, part.reduction, None, part.scale))
     return result

@@ -132,8 +132,8 @@ class LayeredLoss(Wrapper):
         Arguments as of `forward`.
         """
         layers = list(preds.unbind(0)) if isinstance(preds, Tensor) and preds.ndim else preds
-        if not isinstance(layers, list | tuple) or not layers:
-            kind = f"{type(preds).__name__} of length 0" if isinstance(preds, list | tuple) else type(preds).__name__
+        if not isinstance(layers, (list, tuple)) or not layers:
+            kind = f"{type(preds).__name__} of length 0" if isinstance(preds, (list, tuple)) else type(preds).__name__
             raise InputError(f"preds: expected a list of predictions, or a tensor (L,…); got {kind}.", "LayeredLoss")
         factors = self._factors(len(layers))
         given = {

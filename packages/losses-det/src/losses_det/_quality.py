@@ -29,7 +29,7 @@ def quality_target(pred: Any, target: Any, *, check_scores: bool) -> QualityTarg
         if check_scores:
             check_probabilities(target)
         return target if target.is_floating_point() else target.to(pred.dtype)
-    if not isinstance(target, list | tuple) or len(target) != 2:
+    if not isinstance(target, (list, tuple)) or len(target) != 2:
         raise InputError(f"expected target as a pair (label, score) or as scores (N, C); got {type(target).__name__}.")
     label = checks.index("target[0], the label,", target[0])
     score = checks.tensor("target[1], the score,", target[1])

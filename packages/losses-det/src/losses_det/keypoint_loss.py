@@ -197,7 +197,10 @@ class OKSLoss(BaseLoss):
 
     def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
         name = "sigmas" if "sigmas" in self._vectors else "_coco_sigmas"
-        options = {"sigmas": self._vector(name, pred, len(getattr(self, name)))}
-        return (
-            options | {name: keywords[name] for name in ("area", "visibility")} | {"mode": self.mode, "eps": self.eps}
-        )
+        return {
+            "sigmas": self._vector(name, pred, len(getattr(self, name))),
+            "area": keywords["area"],
+            "visibility": keywords["visibility"],
+            "mode": self.mode,
+            "eps": self.eps,
+        }

@@ -97,7 +97,7 @@ def check_temperature(temperature: Any) -> None:
         if temperature.ndim:  # reading its value would wait for the device
             raise InputError(f"temperature: expected a number or a 0-d tensor; got shape {tuple(temperature.shape)}.")
         return
-    known = isinstance(temperature, numbers.Real | torch.SymFloat) and not isinstance(temperature, bool)
+    known = isinstance(temperature, (numbers.Real, torch.SymFloat)) and not isinstance(temperature, bool)
     if not known or not 0 < temperature < math.inf:  # math.isfinite does not trace
         raise InputError(f"temperature: expected a number > 0; got {temperature!r}.")
 

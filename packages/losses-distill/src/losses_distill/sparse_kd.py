@@ -23,7 +23,7 @@ _LARGEST_LOG = 1e-2
 
 def _prepare(pred: Tensor, target: Any, **options: Any) -> tuple[Tensor, Any, dict[str, Any]]:
     """Check the arguments, and bring the teacher to the ids that are listed and the logarithms of K+1 probabilities."""
-    if not isinstance(target, list | tuple) or len(target) != 2:
+    if not isinstance(target, (list, tuple)) or len(target) != 2:
         raise InputError("expected target as a pair (ids, log-probabilities) of the teacher's classes, both (…, K).")
     pred, ids = checks.floating(pred), checks.index("target[0]", target[0])
     log_p = prepare_teacher(target[1])

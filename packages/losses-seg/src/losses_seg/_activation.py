@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses_core.utils.torch_compat import softmax_grad
 from losses_seg._targets import Activation, masked, resolve
 
 
@@ -43,6 +44,6 @@ def activation_grad_by_operator(grad: Tensor, p: Tensor, activation: Activation)
 
     On an accelerator it moves less than half the bytes of the products and the sum; a CPU has these in its cache.
     """
-    if activation == "softmax" and p.is_contiguous() and grad.is_contiguous():
-        return torch._softmax_backward_data(grad, p, 1, p.dtype)
+    if activation == "softmax" and (torch.compiler.is_compiling() or (p.is_contiguous() and grad.is_contiguous())):
+        return softmax_grad(grad, p, 1)
     return activation_grad(grad, p, activation)

@@ -107,7 +107,7 @@ def prepare_compound(pred: Any, target: Any, **options: Any) -> Prepared:
     if pred.shape[1] == 1:
         for name in ("class_weight", "label_smoothing"):
             given = options.get(name)
-            if given is not None and not (isinstance(given, float | int) and given == 0):
+            if given is not None and not (isinstance(given, (float, int)) and given == 0):
                 raise InputError(f"{name} has no meaning for one channel, pred {tuple(pred.shape)}: leave it out.")
     if options["reduction"] not in ("mean", "sum"):
         raise InputError(f"reduction: expected 'mean' or 'sum'; got {options['reduction']!r}.")

@@ -11,7 +11,10 @@ from losses_core._blocks import block_size, ranges
 from losses_core.utils.stable import ratio
 from losses_seg._ops import sort_rows
 from losses_seg._sync import SyncGroup
-from losses_seg._targets import Classes, masked, selected_classes
+from losses_seg._targets import Classes, masked, only_present, selected_classes
+
+_INFINITY = [int.from_bytes(struct.pack(code, torch.inf), "big") for code in (">f", ">d")]
+"""The bits of infinity in float32 and in float64."""
 
 
 def surrogate(
@@ -39,7 +42,7 @@ def surrogate(
     gradient = from_rows(gradient, shape, per_image)
     if start is not None:
         gradient = gradient.index_select(0, start + torch.arange(size, device=error.device))
-    value = (gradient * (error.abs() if truth.is_floating_point() else error)).sum(2)
+    value = (gradient * (error.abs() if truth.dtype.is_floating_point else error)).sum(2)
     if not per_image:
         value = value.sum(0, keepdim=True)
     return value if group is None else group.sum(value), total.view(-1, shape[1])
@@ -47,7 +50,7 @@ def surrogate(
 
 def _gathered(key: Tensor, truth: Tensor, group: SyncGroup) -> tuple[Tensor, Tensor, Tensor]:
     """Key and truth of all ranks, and the index of the first own row."""
-    if truth.is_floating_point():
+    if truth.dtype.is_floating_point:
         key, start = group.gather(key)
         return key, group.gather(truth)[0], start
     key, start = group.gather(torch.where(truth, ~key, key))  # the truth travels as the sign
@@ -71,9 +74,7 @@ def error_key(error: Tensor, ignored: Tensor | None) -> Tensor:
 
     They are the bits of the errors, which are in the same order: torch sorts whole numbers in an eighth of the time.
     """
-    double = error.dtype == torch.float64
-    bits = torch.int64 if double else torch.int32
-    largest = int.from_bytes(struct.pack(">d" if double else ">f", torch.inf), "big")
+    bits, largest = (torch.int64, _INFINITY[1]) if error.dtype == torch.float64 else (torch.int32, _INFINITY[0])
     return masked(largest - error.view(bits), ignored, torch.iinfo(bits).max)
 
 
@@ -89,7 +90,7 @@ def jaccard_gradient(order: Tensor, truth: Tensor, dtype: torch.dtype) -> tuple[
         The increase (R,P), of a bool truth with a minus where that is true: then it is the derivative with respect to
         prediction minus truth; and the sum of the truth, (R,1).
     """
-    if truth.is_floating_point():
+    if truth.dtype.is_floating_point:
         return _soft_gradient(order, truth)
     result = torch.empty_like(order, dtype=dtype)
     missed = total = truth.sum(-1, keepdim=True, dtype=torch.int32)
@@ -122,7 +123,7 @@ def _soft_gradient(order: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 def truth_of(target: Tensor, ignored: Tensor | None, dtype: torch.dtype) -> Tensor:
     """A target in the shape of pred as bool, or numbers if it is soft; False or 0 where ignored."""
-    return masked(target.to(dtype) if target.is_floating_point() else target == 1, ignored)
+    return masked(target.to(dtype) if target.dtype.is_floating_point else target == 1, ignored)
 
 
 def class_share(
@@ -138,7 +139,7 @@ def class_share(
         dtype: of the result.
     """
     counted = selected_classes(total.shape[1], total.device, classes, ignore_index)
-    if classes == "present":
+    if only_present(classes):
         present = total > 0
         counted = present if counted is None else counted & present
     if counted is None and class_weight is None:

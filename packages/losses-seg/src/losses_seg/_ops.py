@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses_core.distributed import gather_cat, named_group
-from losses_core.utils.autograd import transforms_active
+from losses_core.utils.torch_compat import transforms_active
 from losses_seg import _edt, _skeleton
 
 

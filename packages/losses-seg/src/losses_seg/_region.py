@@ -20,6 +20,7 @@ from losses_seg._targets import (
     ignored_mask,
     is_labels,
     masked,
+    only_present,
     prepare_target,
     selected_classes,
 )
@@ -127,7 +128,7 @@ def region(
 
 def as_region(sums: Tensor, target: Tensor) -> Region:
     """Name the four sums (…,4,C); those of a target that is not floating have no gradient."""
-    if target.is_floating_point():
+    if target.dtype.is_floating_point:
         both, p, g, pixels = sums.unbind(-2)
         return Region(both, p, g, pixels.detach())
     both, p = sums.narrow(-2, 0, 2).unbind(-2)
@@ -172,7 +173,7 @@ def loss_per_class(
     A fully ignored image (or batch), whose value is 0, is not counted, nor with ``'present'`` a class that it lacks.
     """
     counted = selected_classes(value.shape[-1], value.device, classes, ignore_index, include_background)
-    if classes == "present":
+    if only_present(classes):
         present = sums.target > 0
         counted = present if counted is None else counted & present
     if class_weight is not None:

@@ -111,18 +111,18 @@ def truth_skeleton(
 
 def skeleton_dtype(pred: Tensor, target: Tensor, tube: int | None) -> torch.dtype:
     """The dtype of a skeleton of the truth."""
-    if tube is not None or is_labels(pred, target) or not target.is_floating_point():
+    if tube is not None or is_labels(pred, target) or not target.dtype.is_floating_point:
         return torch.uint8
     return torch.float64 if target.dtype == torch.float64 else torch.float32
 
 
 def _skeleton_of(g: Tensor, ignored: Tensor | None, iterations: int, tube: int | None) -> Tensor:
-    if tube is None and g.is_floating_point():
+    if tube is None and g.dtype.is_floating_point:
         return running_skeleton(
             masked(g.double() if g.dtype == torch.float64 else g.float(), ignored), ignored, iterations
         )
     # of 0 and 1 in a byte, minimum and maximum are "and" and "or"
-    mask = masked((g > 0.5 if g.is_floating_point() else g != 0).to(torch.uint8), ignored)
+    mask = masked((g > 0.5 if g.dtype.is_floating_point else g != 0).to(torch.uint8), ignored)
     skeleton, x = torch.zeros_like(mask), mask
     for _ in range(iterations + 1):
         eroded = cross_min(x, ignored)

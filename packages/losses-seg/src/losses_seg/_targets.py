@@ -83,7 +83,7 @@ def ignored_mask(pred: Tensor, target: Tensor, ignore_index: int | None, activat
 
 def equals(target: Tensor, value: int) -> Tensor:
     """Where ``target`` equals ``value``; nowhere if its dtype cannot hold it: torch would wrap -100 to 156 in uint8."""
-    if not target.is_floating_point() and target.dtype != torch.bool:
+    if not target.dtype.is_floating_point and target.dtype != torch.bool:
         limits = torch.iinfo(target.dtype)
         if not limits.min <= value <= limits.max:
             return torch.zeros_like(target, dtype=torch.bool)
@@ -145,10 +145,15 @@ def resolve(activation: Activation, classes: int) -> Activation:
 
 def check_ids(pred: Tensor, classes: Classes) -> None:
     """Refuse ids that pred (N,C,*S) has no channel for."""
-    if not isinstance(classes, str) and max(classes, default=0) >= pred.shape[1]:
+    if not isinstance(classes, str) and any(index >= pred.shape[1] for index in classes):
         raise InputError(
             f"classes: expected ids below {pred.shape[1]} for pred {tuple(pred.shape)}; got {list(classes)}."
         )
+
+
+def only_present(classes: Classes) -> bool:
+    """Whether the mean is over the classes that are present."""
+    return isinstance(classes, str) and classes == "present"  # a compiler may not compare ids with a word
 
 
 def check_classes(owner: object, classes: Any, words: Sequence[str] = ("all", "present")) -> Any:

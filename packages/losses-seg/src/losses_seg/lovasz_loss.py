@@ -27,6 +27,7 @@ from losses_seg._targets import (
     is_labels,
     masked,
     one_channel,
+    only_present,
     prepare_target,
 )
 
@@ -35,7 +36,7 @@ def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Tensor, Tensor, di
     target, ignore_index, activation = prepare_target(pred, target, options["ignore_index"], options["activation"])
     classes: Classes = options["classes"]
     check_ids(pred, classes)
-    if classes == "present" and not options["per_image"] and options["group"] is None and is_labels(pred, target):
+    if only_present(classes) and not options["per_image"] and options["group"] is None and is_labels(pred, target):
         classes = _present_classes(target, pred.shape[1], ignore_index)
     return pred, target, {**options, "ignore_index": ignore_index, "activation": activation, "classes": classes}
 

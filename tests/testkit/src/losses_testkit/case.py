@@ -62,6 +62,7 @@ class Case:
         stateful: a call in training mode changes the result of the next one.
         draws: a call takes numbers from torch's global generator.
         distributed: whether ``sync_dist`` makes it exact over several ranks.
+        ranks_compile_from: oldest release of torch whose compiler makes one graph of it with ``sync_dist``.
         sent: ``sent(inputs, sizes)`` gives the bytes that a rank sends with ``sync_dist`` in each collective of the
             forward and of the backward, where the ranks hold ``sizes`` rows of the float64 inputs.
         why: the reason for every switch that is off.
@@ -90,6 +91,7 @@ class Case:
     stateful: bool = False
     draws: bool = False
     distributed: bool = True
+    ranks_compile_from: tuple[int, int] = (2, 6)
     sent: Callable[[Inputs, tuple[int, ...]], tuple[list[int], list[int]]] = one_sum
     why: str = ""
 

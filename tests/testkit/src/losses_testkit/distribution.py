@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses_core.utils.precision import map_tensors
 from losses_testkit.case import Case, Inputs, one_sum
-from losses_testkit.jobs import ScaledLoss
+from losses_testkit.jobs import RELEASE, ScaledLoss
 from losses_testkit.ranks import pool
 from losses_testkit.runs import prepared, run
 
@@ -72,6 +72,8 @@ class DistributedContract:
             pytest.skip(case.why)
         if case.id and case.sent is one_sum:
             pytest.skip("the step over the ranks is that of the loss with its default options")
+        if case.ranks_compile_from > RELEASE:
+            pytest.skip("docs/guide/compile.md: the compiler of this torch makes no one graph of it")
         inputs = case.inputs(5)
         loss = case.build()
         state = {name: tensor.clone() for name, tensor in loss.state_dict().items()}

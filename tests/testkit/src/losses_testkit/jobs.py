@@ -40,6 +40,12 @@ def counted() -> Iterator[list[tuple[str, int]]]:
             setattr(dist, name, function)
 
 
+RELEASE = tuple(map(int, torch.__version__.split(".")[:2]))
+
+SETTINGS = {"capture_dynamic_output_shape_ops": True} if RELEASE < (2, 10) else {}
+"""What docs/guide/compile.md says of losses that gather rows."""
+
+
 def run_loss(
     config: Any, state: dict[str, Any], inputs: Inputs, keywords: dict[str, Any], compiled: bool, group: Any, rank: int
 ) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def run_loss(
     torch.manual_seed(0)
     # a compiler looks into functions that are exchanged for others, and would trace the counting
     count_collectives = contextlib.nullcontext if compiled else counted
-    with count_collectives() as forward:
+    with count_collectives() as forward, torch._dynamo.config.patch(SETTINGS):
         value = call(function, inputs, **keywords)
     wanted = [*leaves(inputs.pred), *loss.parameters()]
     with count_collectives() as backward:

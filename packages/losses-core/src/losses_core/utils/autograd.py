@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# torch's own check; where a future torch lacks it, the full (slower) apply is taken every time.
-transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-
-_is_legacy_batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda _: True)
+from losses_core.utils.torch_compat import is_legacy_batched, transforms_active
 
 
 def is_batched(grad: Tensor) -> bool:
@@ -18,7 +15,7 @@ def is_batched(grad: Tensor) -> bool:
 
     Such a gradient cannot be multiplied into a tensor in place.
     """
-    return transforms_active() or _is_legacy_batched(grad)
+    return transforms_active() or is_legacy_batched(grad)
 
 
 class Function(torch.autograd.Function):

@@ -124,9 +124,9 @@ def vector(owner: object, name: str, value: Any) -> Any:
         if value.ndim != 1 or not value.numel() or not bool((value.isfinite() & (value >= 0)).all()):
             raise ConfigError(_fault(owner, name, expected, value))
         return value.detach()
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return number(owner, name, value)
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise TypeError(_fault(owner, name, expected, value))
     items: list[Any] = list(value)
     if not items or not all(_is_weight(x) for x in items):
@@ -187,7 +187,7 @@ def _kind(value: Any, name: str = "pred") -> str:
     for key in OUTPUTS:
         if isinstance(getattr(value, key, None), Tensor):
             return f"{kind}: give {name}.{key}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         held = [index for index, item in enumerate(value) if isinstance(item, Tensor)]
         return f"{kind}: give {name}[{held[0]}]" if held else kind
     return kind

@@ -53,7 +53,7 @@ def _prepare(pred: Any, target: Any, **options: Any) -> Prepared:
 
 def alpha_is_off(alpha: Any) -> bool:
     """Whether ``alpha`` is None or a negative number, which turns the balance off."""
-    return alpha is None or (isinstance(alpha, float | int) and alpha < 0)
+    return alpha is None or (isinstance(alpha, (float, int)) and alpha < 0)
 
 
 def _normalizer(pred: Tensor, target: Tensor, *, ignore_index: int | None, **_: Any) -> Tensor | None:

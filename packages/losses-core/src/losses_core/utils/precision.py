@@ -21,7 +21,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
     """Apply ``function`` to a tensor, or to each tensor of a (nested) tuple, list or mapping; leave the rest alone."""
     if isinstance(inputs, Tensor):
         return function(inputs)
-    if isinstance(inputs, list | tuple):
+    if isinstance(inputs, (list, tuple)):
         mapped = [map_tensors(function, item) for item in inputs]
         if hasattr(inputs, "_fields"):  # a named tuple
             return type(inputs)(*mapped)
@@ -37,7 +37,7 @@ def first_tensor(inputs: Any) -> Tensor | None:
         return inputs
     if isinstance(inputs, dict):
         inputs = list(inputs.values())
-    if isinstance(inputs, list | tuple):
+    if isinstance(inputs, (list, tuple)):
         for item in inputs:
             found = first_tensor(item)
             if found is not None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils.autograd import transforms_active
+from losses_core.utils.torch_compat import transforms_active
 
-_PLAIN = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 _FEW = 8
 """Elements below which numbers in [0, 1] say nothing."""

@@ -102,7 +102,8 @@ class Grads(NamedTuple):
         """Each derivative times a factor (n,), or (2,n) where none is of an area."""
         return Grads(*(None if grad is None else grad * factor for grad in self))
 
-    def __add__(self, other: Grads) -> Grads:  # type: ignore[override]
+    def plus(self, other: Grads) -> Grads:
+        """The sum of both."""
         return Grads(*(add(a, b) for a, b in zip(self, other, strict=True)))
 
 

@@ -128,7 +128,7 @@ def _side_ratio(b: Boxes, needs_grad: bool, theta: float) -> tuple[Tensor, Grads
 def _angle_and_sides(b: Boxes, needs_grad: bool, theta: float) -> tuple[Tensor, Grads]:
     distance, distance_grads = _angle_distance(b, needs_grad)
     shape, shape_grads = _side_ratio(b, needs_grad, theta)
-    return distance.add_(shape), distance_grads + shape_grads
+    return distance.add_(shape), distance_grads.plus(shape_grads)
 
 
 def _corner_distance(b: Boxes, needs_grad: bool, image_size: tuple[float, float] | Tensor) -> tuple[Tensor, Grads]:
@@ -179,7 +179,7 @@ def _evaluate(
     for index, term in enumerate(terms):
         more, grads = term(boxes, needs_grad, **(options if index == len(terms) - 1 else {}))
         more, grads = _raised(more, grads, penalty_power or exponent, needs_grad)
-        value, total = value.add_(more.sum(0) if more.ndim == 2 else more), total + grads
+        value, total = value.add_(more.sum(0) if more.ndim == 2 else more), total.plus(grads)
         del grads
     factor = focal_factor(boxes.iou, focal_gamma) if focal_gamma != 0 else None
     value = value if factor is None else value.mul_(factor)

@@ -130,8 +130,8 @@ def gwd_kernel(
     grads = Grads(u=u, v=v, x=2 * half * g.x, y=2 * half * g.y, turn=shape * turn)
     if normalize:
         size = normalized(torch.ones_like(distance), g)
-        grads = Grads(*(part * size for part in grads[:5]))
-        grads = grads._replace(u=grads.u - 0.25 * scaled / g.u, v=grads.v - 0.25 * scaled / g.v)
+        u, v = u * size - 0.25 * scaled / g.u, v * size - 0.25 * scaled / g.v
+        grads = Grads(u, v, x=grads.x * size, y=grads.y * size, turn=grads.turn * size)
     return value, _to_boxes(x, g, grads, derivative, HALF_SIDE, angle_unit)
 
 

@@ -186,4 +186,4 @@ class DecoupledDistillationFocalLoss(BaseLoss):
 
     def _arguments(self, pred: Any, target: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         group = Group(self.process_group) if self._synchronises() else None
-        return pred, target, options | {"group": group}
+        return pred, target, {**options, "group": group}

@@ -106,7 +106,7 @@ def _checked(image_size: ImageSize | None, pred: Tensor) -> tuple[float, float] 
 def check_image_size(image_size: Any) -> tuple[float, float]:
     """Two numbers > 0."""
     is_pair = isinstance(image_size, Sequence) and not isinstance(image_size, str) and len(image_size) == 2
-    if not is_pair or not all(isinstance(side, int | float) and 0 < side < float("inf") for side in image_size):
+    if not is_pair or not all(isinstance(side, (int, float)) and 0 < side < float("inf") for side in image_size):
         raise InputError(f"image_size: expected two numbers > 0, (height, width); got {image_size!r}.")
     height, width = image_size
     return height, width

@@ -155,14 +155,14 @@ class WIoULoss(BaseLoss):
         scale: float | None,
     ) -> Reduction:
         if "mean" not in keywords:  # a call inside autocast comes here twice
-            keywords = keywords | {"mean": self._running_mean(pred, target, weight)}
+            keywords = {**keywords, "mean": self._running_mean(pred, target, weight)}
         return super()._evaluate_function(pred, target, weight, reduction, avg_factor, keywords, scale)
 
     def _map_weight(self, weight: Tensor, pred: Tensor, target: Tensor) -> Tensor:
         return average_over_coordinates(weight, pred)
 
     def _options(self, pred: Tensor, keywords: Mapping[str, Any]) -> dict[str, Any]:
-        return super()._options(pred, keywords) | {"mean": keywords.get("mean")}
+        return {**super()._options(pred, keywords), "mean": keywords.get("mean")}
 
     def _running_mean(self, pred: Any, target: Any, weight: Tensor | None) -> Tensor:
         """The mean of 1 - IoU, updated in training mode with this batch."""

@@ -51,7 +51,7 @@ def read(pred: Any, target: Any, needed: set[Field]) -> Batch:
     fields = [field for field in FIELDS if field in needed]
     names = ", ".join(repr(PRED[field][0]) for field in fields)
     if not isinstance(pred, Mapping):
-        stacked = " Stack layers to (L, B, Q, …)." if isinstance(pred, list | tuple) else ""
+        stacked = " Stack layers to (L, B, Q, …)." if isinstance(pred, (list, tuple)) else ""
         raise InputError(f"expected pred as a mapping with {names}; got {type(pred).__name__}.{stacked}")
     if not isinstance(target, Sequence) or not all(isinstance(entry, Mapping) for entry in target):
         raise InputError(f"expected target as a list with a mapping for each image; got {type(target).__name__}.")

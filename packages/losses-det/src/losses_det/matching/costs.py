@@ -113,7 +113,7 @@ def check_limits(name: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if COSTS[name].loss is None and option in _LIMITS:
             low, high = _LIMITS[option]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 limits = f">= {low}" if high == _LARGEST else f"in [{low}, {high}]"
                 raise ConfigError(f"{option}: expected a number {limits}; got {value!r}.")
 

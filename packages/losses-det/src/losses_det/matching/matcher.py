@@ -176,7 +176,7 @@ class HungarianMatcher(nn.Module):
     def _term(self, name: str, pred: Tensor, target: Tensor, options: dict[str, Any], batch: Batch) -> Tensor:
         if COSTS[name].field != "masks":
             return pairwise_cost(name, pred, target, **options)
-        value = pairwise_cost(name, pred, target, **options | {"spatial_dims": 1})
+        value = pairwise_cost(name, pred, target, **options, spatial_dims=1)
         if len(batch.lead) == 1:
             return value
         layers, images = batch.lead

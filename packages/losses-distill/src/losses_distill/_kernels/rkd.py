@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losses_core._blocks import block_size, ranges
 from losses_core.kernels import kernel
+from losses_core.utils.torch_compat import sym_max
 from losses_distill._kernels._pairwise import distances_backward, unit_backward
 from losses_distill._pairwise import lengths
 from losses_distill.relation_loss.rkd import rkd_angle_loss, rkd_distance_loss
@@ -41,7 +42,7 @@ def rkd_distance(
     if not squared:
         distances = distances.sqrt_()
     n = x.shape[0]
-    pairs = torch.sym_max(n * (n - 1), 1)
+    pairs = sym_max(n * (n - 1), 1)
     mean = distances.sum((1, 2), keepdim=True).div_(pairs)
     mean = mean.masked_fill_(mean == 0, 1)
     student, teacher = distances.div_(mean).unbind()
@@ -123,7 +124,9 @@ def _distances(student: Tensor, teacher: Tensor, eps: float, anchors: Tensor | N
     """As `losses_distill._pairwise.squared_distances` in wide numbers, of centred rows of both networks at once."""
     wide = [x if x.device.type == "mps" else x.double() for x in (student, teacher)]
     products = torch.stack([x @ x.T for x in wide])
-    square = products.diagonal(dim1=1, dim2=2).clone()
+    # the diagonal, which compilers before torch 2.13 take of no number of rows that was gathered
+    index = torch.arange(student.shape[0], device=student.device).reshape(1, -1, 1).expand(2, -1, 1)
+    square = products.gather(2, index).squeeze(2)
     sums = square.unsqueeze(1) + square.unsqueeze(2)
     distances = products.mul_(-2).add_(sums)
     zero = distances <= sums.mul_(8 * torch.finfo(sums.dtype).eps).clamp_(min=eps)

@@ -41,9 +41,9 @@ def power_sums(pred: Tensor, target: tuple[()] = (), *, p: float, scale: Tensor 
 def _prepare(pred: Any, target: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
     if options["mode"] not in MODES:
         raise InputError(f"mode: expected one of {', '.join(map(repr, MODES))}; got {options['mode']!r}.")
-    several = isinstance(pred, list | tuple)
+    several = isinstance(pred, (list, tuple))
     students = list(pred) if several else [pred]
-    teachers = list(target) if isinstance(target, list | tuple) else [target]
+    teachers = list(target) if isinstance(target, (list, tuple)) else [target]
     if len(students) != len(teachers) or not students:
         raise InputError(f"expected as many stages in target as in pred, {len(students)}; got {len(teachers)}.")
     stages = [same_size(*stage, options["resize"]) for stage in zip(students, teachers, strict=True)]
@@ -92,7 +92,7 @@ def _stage(student: Tensor, teacher: Tensor, p: float, normalize: bool, mode: st
     theirs = theirs.to(ours.dtype)
     if mode == "code":
         return F.mse_loss(ours, theirs, reduction="none")
-    return _p_norm(ours - theirs, p)
+    return _p_norm(ours - theirs, float(p))  # torch 2.6 compiles no gradient of a whole power that may vary
 
 
 def _map(features: Tensor, p: float, normalize: bool) -> Tensor:
@@ -189,6 +189,6 @@ class AttentionLoss(BaseLoss):
         self.resize = checks.choice(self, "resize", resize, RESIZE)
 
     def _map_weight(self, weight: Tensor, pred: Any, target: Any) -> Tensor:
-        samples = (pred[0] if isinstance(pred, list | tuple) else pred).shape[:1]
+        samples = (pred[0] if isinstance(pred, (list, tuple)) else pred).shape[:1]
         checks.shape("weight", weight, samples, reference="one number per sample")
         return weight

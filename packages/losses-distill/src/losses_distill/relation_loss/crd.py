@@ -228,7 +228,9 @@ class CRDLoss(RelationLoss):
         if sample_idx is not None and batch.anchors is not None:
             sample_idx = gather_cat(sample_idx, self.process_group)
         if self.memory is None:
-            return contrast_pairs(*batch[:2], same_image(sample_idx), self.temperature, anchors=batch.anchors)
+            return contrast_pairs(
+                batch.student, batch.teacher, same_image(sample_idx), self.temperature, anchors=batch.anchors
+            )
         if isinstance(self.memory, MemoryBank):
             group = None if batch.anchors is None else Group(self.process_group)
             settings = self.temperature, self.momentum, self.eps, group

@@ -12,6 +12,7 @@ from torch import Tensor
 from losses_core import LossOptions
 from losses_core.kernels import definition
 from losses_core.utils import checks
+from losses_core.utils.torch_compat import sym_max
 from losses_distill._inputs import prepare_rows
 from losses_distill._pairwise import squared_distances, unit
 from losses_distill._relation import RelationLoss, anchor_number, select
@@ -59,7 +60,7 @@ def _scaled_distances(x: Tensor, eps: float, squared: bool, l2_normalize: bool) 
     if not squared:
         zero = distances == 0
         distances = distances.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
-    mean = distances.sum() / torch.sym_max(n * (n - 1), 1)
+    mean = distances.sum() / sym_max(n * (n - 1), 1)
     scaled: Tensor = distances / mean.masked_fill(mean == 0, 1)
     return scaled
 

@@ -65,7 +65,7 @@ class SoftmaxSums:
             p, g = log_p.exp(), dense_target(log_p, target, ignored)
             pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
             both = (p * g if intersection == "product" else torch.minimum(p, g)).sum(2)
-            area = (power(g, exponent) if target.is_floating_point() else g).sum(2)
+            area = (power(g, exponent) if target.dtype.is_floating_point else g).sum(2)
             entropy = _focal(log_p.clamp(min=torch.finfo(p.dtype).min), gamma).mul_(g).sum(2)  # 0 · log 0 is 0
             powers, pixels = power(p, exponent).sum(2), pixels.expand(p.shape[:2])
         sums = [both, powers, area, pixels, entropy]
@@ -103,7 +103,10 @@ class SoftmaxSums:
             of_label = of_both.mul_(p.gather(1, index)).sub_(of_entropy)
             grad.scatter_add_(1, index, of_label if ignored is None else of_label.masked_fill_(ignored, 0))
         else:
-            g, minimum = dense_target(log_p, target, ignored), intersection == "minimum" and target.is_floating_point()
+            g, minimum = (
+                dense_target(log_p, target, ignored),
+                intersection == "minimum" and target.dtype.is_floating_point,
+            )
             of_entropy = g * grads[:, 4, :, None]
             if gamma:
                 of_entropy.mul_(_minus_focal_grad(log_p, gamma))
@@ -164,7 +167,7 @@ class SigmoidSums:
         both = (p * g if intersection == "product" else torch.minimum(p, g)).sum(2)  # 0 where p is 0
         pixels = p.new_full((), p.shape[2]) if ignored is None else p.shape[2] - ignored.sum(2, dtype=p.dtype)
         powers = power(p, exponent).sum(2)
-        area = masked(power(g, exponent) if target.is_floating_point() else g, ignored).sum(2)
+        area = masked(power(g, exponent) if target.dtype.is_floating_point else g, ignored).sum(2)
         return torch.stack([both, powers, area, pixels.expand(p.shape[:2]), entropy], 1)
 
     @staticmethod
@@ -181,7 +184,7 @@ class SigmoidSums:
     ) -> Tensor:
         """The gradient of the sums times ``grads`` (n,5,1)."""
         g, p = target.to(x.dtype), torch.sigmoid(x)
-        minimum = intersection == "minimum" and target.is_floating_point()
+        minimum = intersection == "minimum" and target.dtype.is_floating_point
         grad = dense_grad(p, g, grads.unsqueeze(3), exponent, minimum)
         grad.mul_(torch.addcmul(p, p, p, value=-1))
         of_entropy = (

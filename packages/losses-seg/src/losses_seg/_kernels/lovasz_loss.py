@@ -88,7 +88,7 @@ def _rank(p: Tensor, target: Tensor, ignored: Tensor | None, per_image: bool, of
     increase, total = jaccard_gradient(order, to_rows(truth, per_image), error.dtype)
     del order
     increase = from_rows(increase, p.shape, per_image)
-    if truth.is_floating_point():
+    if truth.dtype.is_floating_point:
         increase = increase * error.sign()
     each = error.mul_(increase).sum(2)
     if of_pred:

@@ -69,7 +69,7 @@ class RegionSums:
         pixels, sums = pixels.expand(p.shape[:2]), []
         for q, g in _pairs(p, target, ignored, complement):
             both = q * g if intersection == "product" else torch.minimum(q, g)
-            area = cls.power_sum(g, exponent if target.is_floating_point() else 1)
+            area = cls.power_sum(g, exponent if target.dtype.is_floating_point else 1)
             sums += [both.sum(2), cls.power_sum(q, exponent), area, pixels]
         return torch.stack(sums, 1)
 
@@ -97,7 +97,7 @@ class RegionSums:
             )
             grad.scatter_add_(1, index, of_both.gather(1, index[:, 0]).unsqueeze(1))
         else:
-            minimum = intersection == "minimum" and target.is_floating_point()
+            minimum = intersection == "minimum" and target.dtype.is_floating_point
             parts = [
                 dense_grad(q, g, of.unsqueeze(3), exponent, minimum)
                 for (q, g), of in zip(_pairs(p, target, None, complement), grads.split(4, 1), strict=True)

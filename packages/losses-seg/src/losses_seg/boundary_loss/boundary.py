@@ -105,7 +105,7 @@ def boundary_loss(
     value = 1 - 2 * near_true * near_pred / both.masked_fill(both == 0, 1)
     counted = selected_classes(pred.shape[1], pred.device, classes, ignore_index)
     present = None
-    if classes != "all":
+    if not isinstance(classes, str) or classes != "all":
         present = length_true > 0
     elif ignore_index is not None:
         ignored = ignored_mask(pred, target, ignore_index, activation)

@@ -27,6 +27,7 @@ from losses_seg._targets import (
     image_weight,
     is_labels,
     masked,
+    only_present,
     prepare_target,
     selected_classes,
 )
@@ -63,7 +64,7 @@ def counted_pairs(
         counted = counted & chosen
     if ignored is not None:
         counted = counted & ~ignored.flatten(2).all(2)
-    if classes == "present":
+    if only_present(classes):
         inside = class_mask(target, pred.shape[1]) if is_labels(pred, target) else target > 0.5
         counted = counted & masked(inside, ignored).flatten(2).any(2)
     return counted

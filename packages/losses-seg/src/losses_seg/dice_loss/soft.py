@@ -115,7 +115,7 @@ def binary_dice_loss(
         group=group,
     )
     normalizer = None if result.normalizer is None else result.normalizer.squeeze(-1)
-    return result._replace(value=result.value.squeeze(-1), normalizer=normalizer)
+    return Unreduced(result.value.squeeze(-1), normalizer, result.already_global)
 
 
 class DiceLoss(BatchReducedLoss):

@@ -139,4 +139,4 @@ def binary_shape(pred: Any) -> tuple[int, ...]:
     if pred.ndim < 2:
         raise InputError(f"expected pred of shape (N, 1, *S), (N, *S) or (N, C, *S); got {tuple(pred.shape)}.")
     n, *rest = pred.shape
-    return (n, *rest[1:]) if rest[:1] == [1] else (n, *rest)
+    return (n, *rest[1:]) if rest and rest[0] == 1 else (n, *rest)
