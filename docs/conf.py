@@ -54,12 +54,19 @@ napoleon_use_rtype = False
 viewcode_line_numbers = True
 
 html_theme = "furo"
-html_title = "losses"
+html_title = f"losses {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-html_theme_options = {"navigation_with_keys": True}
+REPOSITORY = "https://github.com/losses-contributors/losses"
+html_theme_options = {
+    "navigation_with_keys": True,
+    "source_repository": REPOSITORY,  # the link to edit a page
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "footer_icons": [{"name": "Repository", "url": REPOSITORY, "html": "Repository", "class": ""}],
+}
 pygments_style, pygments_dark_style = "tango", "github-dark"

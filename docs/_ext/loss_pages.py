@@ -192,7 +192,8 @@ EXPAND: dict[str, Callable[[str], str]] = {
 
 
 def expand(app: Sphinx, docname: str, content: list[str]) -> None:
-    content[0] = BLOCK.sub(lambda match: EXPAND[match[1]](match[2].strip()), content[0])
+    text = BLOCK.sub(lambda match: EXPAND[match[1]](match[2].strip()), content[0])
+    content[0] = PAPER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
 def _digest() -> str:
@@ -226,6 +227,9 @@ def unresolved(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode:
     return None
 
 
+PAPER = re.compile(r"(?<![\w\[/`])arXiv (\d{4}\.\d{4,5})")
+
+
 LITERAL = re.compile(r"``.+?``|:\w+:`[^`]*`|`[^`]*`")
 
 
@@ -248,7 +252,8 @@ def as_written(app: Sphinx, what: str, name: str, obj: object, options: object, 
                 for k in LITERAL.findall(line)
             ]
             plain = [re.sub(r"(?<!\\)\|", r"\|", part) for part in LITERAL.split(line)]
-            lines[number] = "".join(a + b for a, b in zip(plain, [*kept, ""], strict=True))
+            written = "".join(a + b for a, b in zip(plain, [*kept, ""], strict=True))
+            lines[number] = PAPER.sub(r"`arXiv \1 <https://arxiv.org/abs/\1>`__", written)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
