@@ -8,6 +8,14 @@ import os
 import re
 import shutil
 import sys
+
+if sys.version_info < (3, 11):  # before any import that older versions lack
+    running = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(
+        f"This project needs Python 3.11 or newer; nox runs under {running} ({sys.executable}).\n"
+        "Install nox with a newer one: pipx install --python 3.11 nox, or python3.11 -m pip install nox."
+    )
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,7 +209,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def docs(session: nox.Session) -> None:
     """The documentation in build/docs, where a warning is an error, and every code block of its pages run."""
-    session.install(*wheels(*PACKAGES), *ROOT.group("docs"))
+    session.install(*wheels(*PACKAGES, TESTKIT), *ROOT.group("docs"))
     session.run("sphinx-build", "-q", "--fresh-env", "-n", "-W", "--keep-going", "docs", "build/docs", env=TEST_ENV)
     session.run("pytest", "docs", env=TEST_ENV)
 

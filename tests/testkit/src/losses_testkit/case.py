@@ -25,6 +25,10 @@ class Inputs:
     call: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+SWITCHES = ("gradcheck", "gradgradcheck", "empty", "dynamic", "distributed", "documentation")
+"""Fields of a case that skip tests where they are False, with `why` as the reason."""
+
+
 def one_sum(inputs: Inputs, sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """What most losses send: one numerator and one denominator in float64, forward only."""
     return [16], []
@@ -64,7 +68,9 @@ class Case:
         distributed: whether ``sync_dist`` makes it exact over several ranks.
         sent: ``sent(inputs, sizes)`` gives the bytes that a rank sends with ``sync_dist`` in each collective of the
             forward and of the backward, where the ranks hold ``sizes`` rows of the float64 inputs.
-        why: the reason for every switch that is off.
+        documentation: whether the docstring of the class has the sections of this library's.
+        why: the reason for every test that is switched off; needed where ``gradcheck``, ``gradgradcheck``, ``empty``,
+            ``dynamic``, ``distributed`` or ``documentation`` is False.
     """
 
     loss: str
@@ -91,7 +97,13 @@ class Case:
     draws: bool = False
     distributed: bool = True
     sent: Callable[[Inputs, tuple[int, ...]], tuple[list[int], list[int]]] = one_sum
+    documentation: bool = True
     why: str = ""
+
+    def __post_init__(self) -> None:
+        off = [name for name in SWITCHES if not getattr(self, name)]
+        if off and not self.why:
+            raise ValueError(f"case {self}: {', '.join(off)} switched off: give the reason in `why`.")
 
     def __str__(self) -> str:
         return f"{self.loss}-{self.id}" if self.id else self.loss
