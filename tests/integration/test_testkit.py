@@ -84,6 +84,18 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "its documentation is elsewhere" in done.stdout
 
 
+def test_the_readme_runs(root: Path, tmp_path: Path) -> None:
+    """Its test module passes, but for the check that the package `my-losses` is installed."""
+    text = (root / "tests" / "testkit" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_readme_of_the_kit.py").write_text(code)
+    chosen = "value_equals or gradient_is or a_weight or documentation or has_a_case"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert re.search(r"^1 failed, [5-9] passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert "my-losses declares no loss: is it installed?" in done.stdout
+
+
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_a_switch_needs_a_reason(switch: str) -> None:
     def make(generator: torch.Generator, n: int) -> Inputs:

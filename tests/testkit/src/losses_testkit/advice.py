@@ -18,7 +18,7 @@ _KERNEL = (
     "find the input where kernel and definition differ with `losses_core.kernels.explain`; the definition is right by "
     "construction, so change the kernel. Check blocks smaller than the batch, weights, and reduction 'none'."
 )
-_STATE = "keep parameters as they were given, everything that a call changes in registered buffers, and tensors in it detached."
+_STATE = "keep parameters as they were given, and everything that a call changes in registered buffers, detached."
 _RANKS = (
     "name the denominator in the definition so that numerators and denominators are summed over the ranks before "
     "they are divided; what depends on the whole batch otherwise needs `losses_core.distributed`. Or set "
@@ -42,7 +42,7 @@ ADVICE = {
     "test_a_gradient_scaler_loses_nothing": (
         "multiply by the incoming gradient in float32 and round to half precision last, not the other way round."
     ),
-    "test_a_learned_weight_gets_a_gradient": "multiply by `loss_weight` as a tensor; leave it to the base class if you can.",
+    "test_a_learned_weight_gets_a_gradient": "multiply by `loss_weight` as a tensor, or leave it to the base class.",
     "test_a_models_output_in_place_of_pred": (
         "check the type of `pred` before using it: `losses_core.utils.checks` does, as does a declared `layout`."
     ),
