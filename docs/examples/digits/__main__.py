@@ -32,6 +32,9 @@ def run(name: str, arguments: argparse.Namespace, console: Console) -> Compariso
         for seed in range(arguments.seeds):
             torch.manual_seed(seed)
             task = tasks.build(name)
+            if not found.metric:
+                found.metric = task.metric
+                console.print(task.title, highlight=False)
             criterion = build_multi_loss(loss)
             torch.manual_seed(seed)  # the order of the batches, whatever the parameters of the loss have drawn
             detail = label == shown and not seed
@@ -40,10 +43,9 @@ def run(name: str, arguments: argparse.Namespace, console: Console) -> Compariso
             found.scores[label].append(history.score[-1])
             if not seed:
                 trained[label], histories[label] = task, history
-                found.metric, found.title = task.metric, task.title
                 found.reached = history.score[-1] >= task.goal
     picture = save_curves(trained, histories, arguments.output / f"{name}.png")
-    console.print(f"{found.title}\npicture: {picture}\n", soft_wrap=True, highlight=False)
+    console.print(f"picture: {picture}\n", soft_wrap=True, highlight=False)
     return found
 
 

@@ -83,7 +83,7 @@ def _scores(axes: Axes, task: Task, histories: Mapping[str, History]) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     axes.set(xlabel="epoch", ylim=(0, 1.02), title=f"{task.metric} on the test digits")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    axes.legend(loc="lower right", fontsize=9, handlelength=3)
+    axes.legend(loc="best", fontsize=9, handlelength=3)
 
 
 def tile(

@@ -22,11 +22,13 @@ class Comparison:
     config: Path
     scores: dict[str, list[float]]
     metric: str = ""
-    title: str = ""
     reached: bool = False
 
     def rows(self) -> list[tuple[str, str, str, float]]:
-        """Loss, score, difference to the baseline in points, and that difference over its spread (0: no spread)."""
+        """Loss, score, difference to the baseline in points; and that as a number, 0 where it may be chance.
+
+        A difference counts if it is more than twice its standard deviation; of a single run, if it is over a point.
+        """
         found = []
         baseline = next(iter(self.scores.values()))
         for label, scores in self.scores.items():
@@ -35,7 +37,7 @@ class Comparison:
             text = "baseline" if scores is baseline else f"{gain:+.1f}"
             if len(gains) > 1 and scores is not baseline:
                 text += f" ± {statistics.stdev(gains):.1f}"
-            sure = abs(gain) > (statistics.stdev(gains) if len(gains) > 1 else 0.5)
+            sure = abs(gain) > (2 * statistics.stdev(gains) if len(gains) > 1 else 1.0)
             found.append((label, spread(scores), text, gain if sure else 0.0))
         return found
 
@@ -47,7 +49,7 @@ def spread(scores: list[float]) -> str:
 
 
 def print_table(found: list[Comparison], console: Console) -> None:
-    """One table of all tasks; what gains is green, what loses red, what is within the spread has no colour."""
+    """One table of all tasks; a gain is green, a loss red, what may be chance has no colour."""
     table = Table("task", "loss", box=None, pad_edge=False)
     table.add_column("%", justify="right")
     table.add_column("gain", justify="right")
@@ -65,7 +67,7 @@ def print_table(found: list[Comparison], console: Console) -> None:
         + (
             "One run each: differences of a point or two may be chance; see --seeds 3.\n"
             if runs == 1
-            else f"Mean ± standard deviation of {runs} runs; a gain below its ± may be chance.\n"
+            else f"Mean ± standard deviation of {runs} runs; a gain below twice its ± may be chance.\n"
         ),
         highlight=False,
     )
