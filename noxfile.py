@@ -209,7 +209,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def docs(session: nox.Session) -> None:
     """The documentation in build/docs, where a warning is an error, and every code block of its pages run."""
-    session.install(*wheels(*PACKAGES, TESTKIT), *ROOT.group("docs"))
+    session.install(*wheels(*PACKAGES), *ROOT.group("docs"))
     session.run("sphinx-build", "-q", "--fresh-env", "-n", "-W", "--keep-going", "docs", "build/docs", env=TEST_ENV)
     session.run("pytest", "docs", env=TEST_ENV)
 

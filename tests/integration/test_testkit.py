@@ -1,5 +1,6 @@
 """The contract tells an author what to do: below each failure, and in the switches of a case."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -82,6 +83,20 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "TestContract.test_documentation_is_complete[FaultyLoss-undocumented]" not in failures
     assert "What to do" not in failures["test_of_the_author"]
     assert "its documentation is elsewhere" in done.stdout
+
+
+def test_the_page_has_every_field(root: Path) -> None:
+    page = (root / "docs" / "reference" / "testkit.md").read_text(encoding="utf-8")
+    described = dict(re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", page, re.MULTILINE))
+    expected = {}
+    for field in dataclasses.fields(Case):
+        default = (
+            "" if field.default is dataclasses.MISSING else getattr(field.default, "__name__", repr(field.default))
+        )
+        expected[field.name] = (
+            default if field.default_factory is dataclasses.MISSING else repr(field.default_factory())
+        )
+    assert {name: default for name, default in described.items() if name in expected} == expected
 
 
 def test_the_readme_runs(root: Path, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ class Case:
         edges: further inputs by name at which value and gradient must be finite.
         empty: whether a batch of size 0 is accepted (it is unless there is a reason).
         saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not
-        bounded. saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
+            bounded.
+        saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
         peak: most bytes of forward and backward beyond pred and target, in units of pred's bytes, for 256 MiB of bf16.
             None: not bounded.
         gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
