@@ -90,12 +90,12 @@ def test_the_page_has_every_field(root: Path) -> None:
     described = dict(re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", page, re.MULTILINE))
     expected = {}
     for field in dataclasses.fields(Case):
-        default = (
-            "" if field.default is dataclasses.MISSING else getattr(field.default, "__name__", repr(field.default))
-        )
-        expected[field.name] = (
-            default if field.default_factory is dataclasses.MISSING else repr(field.default_factory())
-        )
+        if field.default_factory is not dataclasses.MISSING:
+            expected[field.name] = repr(field.default_factory())
+        elif field.default is dataclasses.MISSING:
+            expected[field.name] = ""
+        else:
+            expected[field.name] = getattr(field.default, "__name__", repr(field.default))
     assert {name: default for name, default in described.items() if name in expected} == expected
 
 
