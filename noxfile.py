@@ -5,19 +5,23 @@ What is tested is the wheels that `build` makes, not the source tree.
 """
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+
+if sys.version_info < (3, 11):  # before any import that older versions lack
+    running = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(
+        f"This project needs Python 3.11 or newer; nox runs under {running} ({sys.executable}).\n"
+        "Install nox with a newer one: pipx install --python 3.11 nox, or python3.11 -m pip install nox."
+    )
+
 from pathlib import Path
-from typing import Any
 
 import nox
 
 sys.path[:0] = [str(Path(folder).resolve()) for folder in ("benchmarks", "tools")]
 import versions as tested
+from distributions import BY_NAME, DIST, PACKAGES, ROOT, TESTKIT, Distribution, third_party, wheels
 
 from bench.peers import ALSO_NEEDED, WITH_DEPENDENCIES, WITHOUT_DEPENDENCIES
 
@@ -26,7 +30,6 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 
 # Paths are relative to this file, where nox runs it.
-DIST = Path("dist")
 COVERAGE = Path("build", "coverage")
 
 # Both variables are lists split at spaces, which the absolute path of a checkout may hold.
@@ -38,72 +41,7 @@ os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does: many tests sta
 TEST_ENV = {"OMP_NUM_THREADS": "1"}  # small tensors: more threads only wait for each other
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """One folder with a pyproject.toml."""
-
-    folder: Path
-
-    @cached_property
-    def pyproject(self) -> dict[str, Any]:
-        return nox.project.load_toml(self.folder / "pyproject.toml")
-
-    @property
-    def name(self) -> str:
-        return str(self.pyproject["project"]["name"])
-
-    @property
-    def module(self) -> str:
-        return self.name.replace("-", "_")
-
-    @property
-    def short(self) -> str:
-        return self.name.removeprefix("losses-")
-
-    @property
-    def requirements(self) -> list[str]:
-        return list(self.pyproject["project"].get("dependencies", []))
-
-    @property
-    def extras(self) -> list[str]:
-        return [line for lines in self.pyproject["project"].get("optional-dependencies", {}).values() for line in lines]
-
-    def group(self, name: str) -> list[str]:
-        """The requirements of a dependency group, none if the distribution has no such group."""
-        declared = name in self.pyproject.get("dependency-groups", {})
-        return list(nox.project.dependency_groups(self.pyproject, name)) if declared else []
-
-    @property
-    def wheel(self) -> str:
-        (wheel,) = DIST.glob(f"{self.module}-*.whl")
-        return str(wheel)
-
-    def siblings(self) -> "Iterator[Distribution]":
-        """The distributions of this repository that this one depends on, directly or not."""
-        for requirement in self.requirements:
-            sibling = BY_NAME.get(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
-            if sibling:
-                yield sibling
-                yield from sibling.siblings()
-
-
-ROOT = Distribution(Path())
-PACKAGES = [Distribution(path.parent) for path in sorted(Path("packages").glob("*/pyproject.toml"))]
-TESTKIT = Distribution(Path("tests", "testkit"))
-BY_NAME = {package.name: package for package in PACKAGES}
 TEST_SESSIONS = [*(f"tests-{package.short}" for package in PACKAGES), "tests-all"]
-
-
-def wheels(*distributions: Distribution) -> list[str]:
-    """Their wheels and those of the siblings they need, for one command: a sibling is never looked up in an index."""
-    needed = {d.name: d for top in distributions for d in (top, *top.siblings())}
-    return [d.wheel for d in needed.values()]
-
-
-def third_party(*distributions: Distribution) -> list[str]:
-    """What they declare besides each other, extras included, for sessions that read the sources."""
-    declared = dict.fromkeys(line for d in distributions for line in (*d.requirements, *d.extras))
-    return [line for line in declared if not line.startswith("losses")]
 
 
 def install_peers(session: nox.Session) -> None:
@@ -225,7 +163,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def demo(session: nox.Session) -> None:
-    """Train on real handwritten digits with losses built from YAML files."""
+    """Compare losses on real handwritten digits, each built from a YAML file. `-- --seeds 3` writes the docs' table."""
     session.install(*wheels(*PACKAGES), *ROOT.group("demo"))
     session.chdir("docs/examples")
     session.run("python", "-m", "digits", *session.posargs)

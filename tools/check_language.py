@@ -17,7 +17,7 @@ WORDS = {
     r"\b(is|are|be) left out\b|\bleaves? out\b": "excluded, omitted",
     r"\bhanded on\b|\bhands? on\b": "passed, returned",
     r"\bwritten out\b|\bwrit(es?|ing) out\b": "materialized, saved",
-    r"\bis answered\b|\bget an answer\b": "raises an error",
+    r"\bis answered\b": "raises an error",
     r"\bcosts? (0|nothing)\b": "is 0, contributes nothing; takes no time",
     r"\bstands? (alone|beside|there|around)\b": "is",
     r"\bhosts?\b(?![-– ](device|sync))": "CPU",

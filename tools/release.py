@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).parents[1]
 ASSIGNED = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+CITED = re.compile(r"version: \S+ (?P<comment># that of (?P<package>[\w-]+);.*)")
 TAG = re.compile(r"(?P<package>.+)-v(?P<version>\d.*)")
 
 
@@ -148,11 +150,38 @@ def prepare(root: Path, name: str, version: str) -> str:
     if done.returncode:
         raise ReleaseError(f"towncrier failed:\n{done.stdout}{done.stderr}")
     package.write_version(new)
+    cite(root, package, new)
     return f"{name}-v{new}"
 
 
-def check_tag(root: Path, tag: str) -> str:
-    """Whether the tree is what a tag says.
+def cite(root: Path, package: Package, version: Version) -> None:
+    """Write version and date of the package that CITATION.cff names in the comment of its line `version`."""
+    file = root / "CITATION.cff"
+    if not file.exists():
+        return
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("date-released:")]
+    for number, line in enumerate(lines):
+        if match := CITED.fullmatch(line):
+            if match["package"] == package.name:
+                today = datetime.now(UTC).date()
+                lines[number : number + 1] = [f"version: {version} {match['comment']}", f"date-released: {today}"]
+                file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            return
+
+
+def repository_faults(root: Path, package: Package, repository: str) -> Iterator[str]:
+    """What names another repository than the one that releases: readers would be sent to a stranger's."""
+    for label, url in package.project.get("urls", {}).items():
+        if not f"{url}/".startswith(f"{repository}/"):
+            yield f"[project.urls] of {package.name}: {label} is {url}"
+    for name in ("CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml"):
+        file = root / name
+        if file.exists() and not re.search(rf"{re.escape(repository)}(/|$)", file.read_text("utf-8"), re.MULTILINE):
+            yield f"{name} does not name it"
+
+
+def check_tag(root: Path, tag: str, repository: str | None = None) -> str:
+    """Whether the tree is what a tag says, and, if given, whether its addresses are those of this repository.
 
     Returns:
         The name of the package that the tag releases.
@@ -171,6 +200,8 @@ def check_tag(root: Path, tag: str) -> str:
         raise ReleaseError(f"{package.changelog.relative_to(root)} has nothing on {package.version}.")
     if faults := list(range_faults(root, {other.name: other.version for other in known.values()})):
         raise ReleaseError("\n  ".join(["ranges do not fit:", *faults]))
+    if repository is not None and (faults := list(repository_faults(root, package, repository.rstrip("/")))):
+        raise ReleaseError("\n  ".join([f"the repository is {repository}; correct what names another:", *faults]))
     return package.name
 
 
@@ -179,12 +210,13 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser.add_argument("package", nargs="?", help="such as losses-seg")
     parser.add_argument("version", nargs="?", help="such as 0.2.0")
     parser.add_argument("--tag", help="check this tag instead, and print the package it is for")
+    parser.add_argument("--repository", help="with --tag: the address that all links have to begin with")
     given = parser.parse_args(arguments)
     if (given.tag is None) == (given.version is None) or (given.tag is not None and given.package is not None):
         parser.error("give a package and a version, or --tag with a tag")
     try:
         if given.tag is not None:
-            print(check_tag(root, given.tag))
+            print(check_tag(root, given.tag, given.repository))
             return 0
         tag = prepare(root, given.package, given.version)
     except ReleaseError as error:

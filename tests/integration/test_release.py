@@ -151,6 +151,53 @@ def test_tag_with_ranges_that_do_not_fit(
     assert "leaves out losses-red 0.3.2" in capsys.readouterr().err
 
 
+CITATION = "title: losses\nversion: 0.1.0 # that of losses-core; …\n"
+
+
+def test_the_citation_follows_one_package(tool: dict[str, Any], repository: Path) -> None:
+    file = repository / "CITATION.cff"
+    file.write_text(CITATION)
+    assert tool["main"](["losses-red", "0.3.2"], repository) == 0
+    assert file.read_text() == CITATION
+    for version in ("0.1.1", "0.1.2"):
+        (repository / "packages/losses-core/changelog.d").mkdir(exist_ok=True)
+        (repository / "packages/losses-core/changelog.d/+more.added.md").write_text("More.\n")
+        assert tool["main"](["losses-core", version], repository) == 0
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["title: losses", "version: 0.1.2 # that of losses-core; …"]
+    assert [line.partition(":")[0] for line in lines[2:]] == ["date-released"]
+
+
+@pytest.mark.parametrize(
+    ("url", "cited", "fault"),
+    [
+        ("https://git.example/us/losses", "https://git.example/us/losses", None),
+        ("https://git.example/us/losses/issues", "https://git.example/us/losses", None),
+        (
+            "https://git.example/us/losses-fork",
+            "https://git.example/us/losses",
+            "Issues is https://git.example/us/losses-",
+        ),
+        ("https://git.example/us/losses", "https://git.example/others/losses", "CITATION.cff does not name it"),
+    ],
+)
+def test_links_lead_to_the_repository_that_releases(
+    tool: dict[str, Any],
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    cited: str,
+    fault: str | None,
+) -> None:
+    assert tool["main"](["losses-red", "0.3.2"], repository) == 0
+    (repository / "CITATION.cff").write_text(f"{CITATION}repository-code: {cited}\n")
+    project = repository / "packages/losses-red/pyproject.toml"
+    project.write_text(f'{project.read_text()}[project.urls]\nIssues = "{url}"\n')
+    arguments = ["--tag", "losses-red-v0.3.2", "--repository", "https://git.example/us/losses"]
+    assert tool["main"](arguments, repository) == (0 if fault is None else 1)
+    assert (fault or "") in capsys.readouterr().err
+
+
 def test_fragment_of_no_type(tool: dict[str, Any], repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """towncrier passes over a file whose name it cannot read; a change would be lost."""
     (repository / "packages/losses-red/changelog.d/new-thing.md").write_text("Lost.\n")

@@ -71,16 +71,24 @@ def test_a_tag_starts_a_release(name: str) -> None:
     assert not any(fnmatch.fnmatchcase(tag, pattern) for pattern in patterns for tag in ("v0.1.0", f"{name}-0.1.0"))
 
 
+TAGGED = {
+    "GITHUB_REF_NAME": "losses-seg-v0.1.0",
+    "GITHUB_SERVER_URL": "https://example.org",
+    "GITHUB_REPOSITORY": "a/losses",
+}
+
+
 def test_the_tag_names_the_package(tmp_path: Path) -> None:
-    fake_ci(tmp_path, '[[ $* == "-s release -- --tag losses-seg-v0.1.0" ]] && printf "installing\\nlosses-seg\\n"')
-    found = run_step(workflow("release.yml"), "package", "tag", tmp_path, GITHUB_REF_NAME="losses-seg-v0.1.0")
+    arguments = "-s release -- --tag losses-seg-v0.1.0 --repository https://example.org/a/losses"
+    fake_ci(tmp_path, f'[[ $* == "{arguments}" ]] && printf "installing\\nlosses-seg\\n"')
+    found = run_step(workflow("release.yml"), "package", "tag", tmp_path, **TAGGED)
     assert found == {"name": "losses-seg"}
 
 
 def test_a_wrong_tag_stops_the_release(tmp_path: Path) -> None:
     fake_ci(tmp_path, "echo losses-seg; exit 1")
     with pytest.raises(AssertionError):
-        run_step(workflow("release.yml"), "package", "tag", tmp_path, GITHUB_REF_NAME="losses-seg-v0.1.0")
+        run_step(workflow("release.yml"), "package", "tag", tmp_path, **TAGGED)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,3 +113,9 @@ def test_nothing_is_published_untested() -> None:
     assert workflow("release.yml")["permissions"] == {"contents": "read"}
     assert [name for name, job in jobs.items() if "permissions" in job] == ["publish"]
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    (upload,) = [step for step in jobs["publish"]["steps"] if step["uses"].startswith("pypa/gh-action-pypi-publish@")]
+    assert upload["with"] == {
+        "packages-dir": "upload",
+        "attestations": True,
+    }  # no password: the index trusts the workflow
+    assert jobs["publish"]["environment"] == "release"

@@ -1,5 +1,6 @@
 """The picture of a run: the terms of the loss, the score, and some of the test data."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,47 +38,52 @@ STYLE: dict[str, Any] = {
 }
 
 
-def save_curves(task: Task, history: History, path: Path) -> Path:
-    """Draw the three panels and write them as PNG."""
+def colours(losses: int) -> list[str]:
+    """One for each loss of a comparison: the same in every panel, the loss of the file in the last one."""
+    return [*COLOURS[: losses - 1], RED]
+
+
+def save_curves(trained: Mapping[str, Task], histories: Mapping[str, History], path: Path) -> Path:
+    """Draw the three panels and write them as PNG. The loss of the file comes last."""
+    label, task = list(trained.items())[-1]
     with plt.style.context(STYLE):
         figure, (left, middle, right) = plt.subplots(
-            1, 3, figsize=(13.5, 4), layout="constrained", width_ratios=[1.15, 1, 1]
+            1, 3, figsize=(15, 4.4), layout="constrained", width_ratios=[1, 1, 1.1]
         )
-        _terms(left, history)
-        _score(middle, task, history)
-        task.draw(right)
+        figure.suptitle(task.title, x=0.01, ha="left", fontsize=12)
+        _terms(left, label, histories[label])
+        _scores(middle, task, histories)
+        task.draw(right, trained)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=110)
         plt.close(figure)
     return path
 
 
-def _terms(axes: Axes, history: History) -> None:
+def _terms(axes: Axes, label: str, history: History) -> None:
     epochs = range(1, len(history.score) + 1)
-    for name, values in history.terms.items():
-        if name == "total":
-            axes.plot(epochs, values, color=INK, linestyle="--", linewidth=1.5, label=name)
-        else:
-            axes.plot(epochs, values, label=name)
-    axes.set(yscale="log", xlabel="epoch", title="weighted terms of the training loss")
+    shown = history.terms if len(history.terms) > 2 else {"total": history.terms["total"]}  # of one term: the same
+    for name, values in shown.items():
+        style: dict[str, Any] = {"color": INK, "linestyle": "--", "linewidth": 1.5} if name == "total" else {}
+        axes.plot(epochs, values, label=name, **style)
+    axes.set(yscale="log", xlabel="epoch", ylabel="log scale", title=f"training loss: {label}")
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.legend()
 
 
-def _score(axes: Axes, task: Task, history: History) -> None:
-    epochs = range(1, len(history.score) + 1)
-    axes.plot(epochs, history.score, color=COLOURS[2])
-    axes.axhline(task.goal, color=RED, linestyle=":", linewidth=1.5)
-    above: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-    axes.annotate(f"{history.score[-1]:.1%}", (epochs[-1], history.score[-1]), **above)
-    axes.annotate(
-        f"goal {task.goal:.0%}", (epochs[-1], task.goal), color=RED, **above | {"xytext": (0, -4), "va": "top"}
-    )
+def _scores(axes: Axes, task: Task, histories: Mapping[str, History]) -> None:
+    dashes = ["-", "--", "-.", ":"]
+    for number, ((label, history), colour) in enumerate(zip(histories.items(), colours(len(histories)), strict=True)):
+        last = number == len(histories) - 1  # drawn below the others, so that equal curves are all seen
+        style: dict[str, Any] = {"linestyle": "-" if last else dashes[number % 4], "zorder": 2 if last else 3}
+        axes.plot(range(1, len(history.score) + 1), history.score, color=colour, label=label, linewidth=1.8, **style)
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    axes.set(xlabel="epoch", title=f"{task.metric} on the test digits")
-    axes.margins(y=0.12)
+    axes.set(xlabel="epoch", ylim=(0, 1.02), title=f"{task.metric} on the test digits")
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.legend(loc="best", fontsize=9, handlelength=3)
 
 
 def tile(

@@ -1,9 +1,10 @@
-"""One training loop for all tasks: a progress bar, and the named terms as they fall."""
+"""One training loop for all tasks and losses: a progress bar, and the named terms during training."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from matplotlib.axes import Axes
@@ -13,30 +14,26 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from losses_core import CombinedLoss, LossTerms
-from losses_core.config import Config
 
-LINES = 6  # how often the terms are printed
-SEEDS = 3
+LINES = 6
+"""How often the terms are printed."""
 
 
 class Task(ABC):
     """What is trained on what, and how its success is measured."""
 
+    title: ClassVar[str]
+    """What is hard about it, in a line."""
     metric: ClassVar[str]
+    """At most eight characters, for tables of 80 columns."""
     goal: ClassVar[float]
+    """The score that the loss of the file has to reach."""
     epochs: ClassVar[int]
     batch_size: ClassVar[int] = 64
     learning_rate: ClassVar[float] = 2e-3
-    has_to_win: ClassVar[bool] = True
-    """Whether the loss of the file has to be better, on average, than each of `others`."""
 
     model: nn.Module
     train: TensorDataset
-
-    @classmethod
-    def others(cls, loss: Mapping[str, Any]) -> dict[str, Config]:
-        """Losses to compare with that of the file, by name: all are trained from the same seeds."""
-        return {}
 
     @abstractmethod
     def terms(self, criterion: CombinedLoss, batch: tuple[Tensor, ...]) -> LossTerms:
@@ -47,8 +44,8 @@ class Task(ABC):
         """The metric on the test data, 0 to 1."""
 
     @abstractmethod
-    def draw(self, axes: Axes) -> None:
-        """Some of the test data and what the model makes of them."""
+    def draw(self, axes: Axes, trained: Mapping[str, "Task"]) -> None:
+        """Test data and what the model makes of them; `trained` holds the same task after each loss, this one last."""
 
 
 @dataclass
@@ -57,31 +54,34 @@ class History:
 
     terms: dict[str, list[float]] = field(default_factory=dict)
     score: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
     def add(self, means: dict[str, float], score: float) -> None:
         for name, value in means.items():
             self.terms.setdefault(name, []).append(value)
         self.score.append(score)
 
-    def line(self, metric: str) -> str:
-        terms = "   ".join(f"{name} {values[-1]:.4f}" for name, values in self.terms.items())
-        return f"epoch {len(self.score):>3}   {terms}   {metric} {self.score[-1]:.1%}"
+    def row(self, metric: str, header: bool = False) -> str:
+        """The last epoch as a row of a table, or the row above it."""
+        names = [name for name in self.terms if name != "total" or len(self.terms) > 2]  # of one term it is the total
+        cells = [name if header else f"{self.terms[name][-1]:.4f}" for name in names]
+        widths = [max(len(name), 7) for name in names]
+        row = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        score = metric if header else f"{self.score[-1]:.1%}"
+        return f"{'epoch' if header else len(self.score):>5}  {row}  {score:>8}"
 
 
-def fit(task: Task, criterion: CombinedLoss, console: Console) -> History:
-    """Train with Adam and one cycle of the learning rate. The criterion's own parameters, if any, are trained too.
-
-    A quiet console prints nothing.
-    """
+def fit(task: Task, criterion: CombinedLoss, console: Console, label: str, print_terms: bool, epochs: int) -> History:
+    """Train with Adam and one cycle of the learning rate. The criterion's own parameters, if any, are trained too."""
     loader = DataLoader(task.train, task.batch_size, shuffle=True)
     parameters = [*task.model.parameters(), *criterion.parameters()]
     optimizer = torch.optim.AdamW(parameters, task.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.learning_rate, task.epochs * len(loader))
-    history = History()
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.learning_rate, epochs * len(loader))
+    history, started = History(), time.perf_counter()
+    columns = TextColumn("{task.description:<37}"), BarColumn(18), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=task.epochs * len(loader))
-        for epoch in range(1, task.epochs + 1):
+        bar = progress.add_task(label, total=epochs * len(loader))
+        for epoch in range(1, epochs + 1):
             task.model.train()
             sums: dict[str, Tensor] = {}
             for batch in loader:
@@ -94,6 +94,9 @@ def fit(task: Task, criterion: CombinedLoss, console: Console) -> History:
                     sums[name] = sums.get(name, torch.zeros(())) + value.detach() * len(batch[0])
                 progress.advance(bar)
             history.add({name: float(value) / len(task.train) for name, value in sums.items()}, task.score())
-            if epoch == 1 or epoch % (task.epochs // (LINES - 1)) == 0:
-                progress.console.print(history.line(task.metric), highlight=False)
+            if print_terms and (epoch == 1 or epoch % max(1, epochs // (LINES - 1)) == 0):
+                if epoch == 1:
+                    progress.console.print(history.row(task.metric, header=True), style="dim", highlight=False)
+                progress.console.print(history.row(task.metric), highlight=False)
+    history.seconds = time.perf_counter() - started
     return history

@@ -4,6 +4,7 @@ Every location of a feature map scores the ten digits and gives, for each side o
 distance to it, as in generalised focal loss (Li et al. 2020).
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from losses_core import CombinedLoss, LossTerms, compute_iou
-from losses_core.config import Config
 
-from ..canvas import SIZE, paste
+from ..canvas import SIZE, Canvases, paste
 from ..data import load
 from ..plot import CLASSES, GRID, INK
 from ..training import Task
@@ -25,12 +25,6 @@ from ..training import Task
 STRIDE = 4
 BINS = 8  # distances of 0 … 7 strides: reg_max 7 in the YAML file
 BACKGROUND = 10
-OTHERS: tuple[dict[str, Any], ...] = (
-    {"type": "L1Loss", "loss_weight": 0.2},
-    {"type": "IoULoss", "loss_weight": 2.0},
-    {"type": "MPDIoULoss", "image_size": (SIZE, SIZE), "loss_weight": 2.0},
-    {"type": "NWDLoss", "loss_weight": 2.0},
-)
 SHOWN, GAP = 4, 4
 """Canvases in the picture, and the pixels between them."""
 
@@ -85,25 +79,25 @@ def assign(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return found, boxes.gather(1, nearest[..., None].expand(-1, -1, 4))
 
 
+@functools.cache
+def _data() -> tuple[Canvases, Canvases]:
+    """Canvases to train on and to test on."""
+    train, test = load()
+    return paste(*train, count=800, seed=0), paste(*test, count=150, seed=1)
+
+
 class Detection(Task):
-    metric = "mean IoU of the boxes"
+    title = "boxes of one to three digits on a canvas"
+    metric = "box IoU"
     goal = 0.7
     epochs = 8
     batch_size = 32
     learning_rate = 1e-2
-    has_to_win = False
 
     def __init__(self) -> None:
-        train, test = load()
-        made = paste(*train, count=800, seed=0)
+        made, self.test = _data()
         self.train = TensorDataset(made.images, made.boxes, made.labels)
-        self.test = paste(*test, count=150, seed=1)
         self.model = Detector()
-
-    @classmethod
-    def others(cls, loss: Mapping[str, Any]) -> dict[str, Config]:
-        """Other losses of the boxes."""
-        return {f"box: {box['type']}": {**loss, "box": box} for box in OTHERS}
 
     def terms(self, criterion: CombinedLoss, batch: tuple[Tensor, ...]) -> LossTerms:
         images, boxes, labels = batch
@@ -131,7 +125,7 @@ class Detection(Task):
                     overlaps.append(float(same.max()) if same.numel() else 0.0)
         return sum(overlaps) / len(overlaps)
 
-    def draw(self, axes: Axes) -> None:
+    def draw(self, axes: Axes, trained: Mapping[str, Task]) -> None:
         """The fullest canvases with the detected boxes in the colour of their digit, the true ones dashed."""
         found, step = self._detect(), SIZE + GAP
         order = (self.test.labels >= 0).sum(1).argsort(descending=True, stable=True)

@@ -1,94 +1,90 @@
-"""Which pixel belongs to which digit? Canvases of one to three digits; eleven classes."""
+"""Which pixels are ink, where there is little of it under much noise? Canvases of one to three small digits."""
+
+import functools
+from collections.abc import Mapping
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from losses_core import CombinedLoss, LossTerms
 
-from ..canvas import paste
+from ..canvas import Canvases, paste
 from ..data import load
-from ..plot import CLASSES, INK
+from ..plot import GRID, INK
 from ..training import Task
 
+SIDES = (8, 13)
+NOISE = 0.45
 SHOWN = 4
-
-
-class Net(nn.Module):
-    """The digit from a quarter of the resolution, the ink from the full one: (N, 1, H, W) → (N, 11, H, W)."""
-
-    def __init__(self, width: int = 24) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(_layer(1, width // 2, 2), _layer(width // 2, width, 2), _layer(width, width))
-        self.around = nn.Sequential(
-            nn.MaxPool2d(2), _layer(width, 2 * width), _layer(2 * width, 2 * width), nn.Upsample(scale_factor=2)
-        )
-        self.digit = nn.Sequential(
-            *(_layer(3 * width, 2 * width), nn.Conv2d(2 * width, 11, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
-        )
-        self.ink = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 11, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        stem = self.stem(x)
-        digit: Tensor = self.digit(torch.cat([stem, self.around(stem)], 1))
-        return digit + self.ink(x)
-
-
-def _layer(channels: int, width: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+"""Canvases in the picture."""
 
 
 class Segmentation(Task):
-    metric = "mean IoU"
-    goal = 0.8
-    epochs = 7
+    title = "small digits under noise: one pixel in twenty is ink"
+    metric = "ink IoU"
+    goal = 0.5
+    epochs = 24
     batch_size = 32
     learning_rate = 1e-2
 
     def __init__(self) -> None:
-        train, test = load()
-        made = paste(*train, count=1000, seed=0)
-        self.train = TensorDataset(made.images, made.pixels)
-        self.test = paste(*test, count=150, seed=1)
-        self.model = Net()
+        made, self.test = _data()
+        self.train = TensorDataset(made.images, (made.pixels > 0).long())
+        self.model = nn.Sequential(
+            *(nn.Conv2d(1, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU()),
+            nn.Conv2d(8, 2, 5, padding=2),
+        )
 
     def terms(self, criterion: CombinedLoss, batch: tuple[Tensor, ...]) -> LossTerms:
-        images, pixels = batch
-        return criterion.terms(self.model(images), pixels)
+        images, ink = batch
+        return criterion.terms(self.model(images), ink)
 
     def score(self) -> float:
-        """Intersection over union of each of the eleven classes over all test pixels, averaged."""
-        predicted, truth = self._predict().flatten(), self.test.pixels.flatten()
-        table = torch.bincount(11 * truth + predicted, minlength=121).view(11, 11)
-        inter = table.diagonal()
-        return float((inter / (table.sum(0) + table.sum(1) - inter)).mean())
+        """Intersection over union of the ink over all test pixels."""
+        predicted, truth = self._predict(), self.test.pixels > 0
+        return float((predicted & truth).sum() / (predicted | truth).sum())
 
-    def draw(self, axes: Axes) -> None:
-        """Canvases, their true pixels, and what the model makes of them."""
-        rows = [self.test.pixels[:SHOWN], self._predict()[:SHOWN]]
-        grey = self.test.images[:SHOWN, 0]
-        columns = 2 * grey.shape[-1]
-        for row, classes in enumerate(rows):
-            for column in range(SHOWN):
-                left, top = column % 2 * columns + row * grey.shape[-1], column // 2 * grey.shape[-1]
-                extent = (left, left + grey.shape[-1] - 2, top + grey.shape[-1] - 2, top)
-                axes.imshow(1 - grey[column], cmap="gray", vmin=-1, vmax=1, extent=extent)
-                shown = torch.where(classes[column] > 0, classes[column] - 1, -1).numpy()
-                axes.imshow(
-                    shown, cmap=ListedColormap(CLASSES), vmin=-0.5, vmax=9.5, alpha=(shown >= 0) * 1.0, extent=extent
-                )
-        for left, text in ((0, "truth"), (1, "model"), (2, "truth"), (3, "model")):
-            axes.text((left + 0.5) * grey.shape[-1], -2, text, ha="center", va="bottom", color=INK)
-        axes.set(xlim=(0, 2 * columns), ylim=(2 * grey.shape[-1], -8), title="four test canvases")
+    def draw(self, axes: Axes, trained: Mapping[str, Task]) -> None:
+        """Canvases, their ink, and what the model takes for ink after the first loss and after the one of the file."""
+        shown = {"image": 1 - self.test.images[:SHOWN, 0].clamp(0, 1), "truth": ~(self.test.pixels[:SHOWN] > 0)}
+        for label in (next(iter(trained)), list(trained)[-1]):
+            task = trained[label]
+            assert isinstance(task, Segmentation)
+            shown[label.removesuffix("Loss").replace("Entropy", "\nEntropy")] = ~task._predict()[:SHOWN]
+        side = self.test.images.shape[-1]
+        for row, (text, images) in enumerate(shown.items()):
+            for column, image in enumerate(images):
+                left, top = column * (side + 2), row * (side + 2)
+                extent = (left, left + side, top + side, top)
+                axes.imshow(image, cmap="gray", vmin=0, vmax=1, extent=extent)
+                axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=GRID))
+            axes.text(-3, (row + 0.5) * (side + 2), text, ha="right", va="center", color=INK)
+        axes.set(xlim=(0, SHOWN * (side + 2)), ylim=(len(shown) * (side + 2), -2), title="test canvases; black: ink")
         axes.axis("off")
 
     @torch.no_grad()
     def _predict(self) -> Tensor:
         self.model.eval()
-        classes: Tensor = self.model(self.test.images).argmax(1)
-        return classes
+        ink: Tensor = self.model(self.test.images).argmax(1) > 0
+        return ink
+
+
+@functools.cache
+def _data() -> tuple[Canvases, Canvases]:
+    """Canvases to train on and to test on."""
+    train, test = load()
+    made, unseen = paste(*train, count=300, seed=0, sides=SIDES), paste(*test, count=100, seed=1, sides=SIDES)
+    return _noisy(made, seed=0), _noisy(unseen, seed=1)
+
+
+def _noisy(made: Canvases, seed: int) -> Canvases:
+    noise = torch.randn(made.images.shape, generator=torch.Generator().manual_seed(seed))
+    made.images = made.images + NOISE * noise
+    return made
 
 
 def build() -> Task:

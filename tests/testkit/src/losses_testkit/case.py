@@ -25,6 +25,10 @@ class Inputs:
     call: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+SWITCHES = ("gradcheck", "gradgradcheck", "empty", "dynamic", "distributed", "documentation")
+"""Fields of a case that skip tests where they are False, with `why` as the reason."""
+
+
 def one_sum(inputs: Inputs, sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """What most losses send: one numerator and one denominator in float64, forward only."""
     return [16], []
@@ -50,7 +54,8 @@ class Case:
         edges: further inputs by name at which value and gradient must be finite.
         empty: whether a batch of size 0 is accepted (it is unless there is a reason).
         saved: most bytes saved for backward, in units of a float32 pred (integer targets not counted). None: not
-        bounded. saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
+            bounded.
+        saved_size: batch size at which the saved bytes are measured; more than a loss may count as small.
         peak: most bytes of forward and backward beyond pred and target, in units of pred's bytes, for 256 MiB of bf16.
             None: not bounded.
         gradcheck: whether the gradient is the derivative of the value (it is not where a factor is detached).
@@ -65,7 +70,9 @@ class Case:
         ranks_compile_from: oldest release of torch whose compiler makes one graph of it with ``sync_dist``.
         sent: ``sent(inputs, sizes)`` gives the bytes that a rank sends with ``sync_dist`` in each collective of the
             forward and of the backward, where the ranks hold ``sizes`` rows of the float64 inputs.
-        why: the reason for every switch that is off.
+        documentation: whether the docstring of the class has the sections of this library's.
+        why: the reason for every test that is switched off; needed where ``gradcheck``, ``gradgradcheck``, ``empty``,
+            ``dynamic``, ``distributed`` or ``documentation`` is False.
     """
 
     loss: str
@@ -93,7 +100,13 @@ class Case:
     distributed: bool = True
     ranks_compile_from: tuple[int, int] = (2, 6)
     sent: Callable[[Inputs, tuple[int, ...]], tuple[list[int], list[int]]] = one_sum
+    documentation: bool = True
     why: str = ""
+
+    def __post_init__(self) -> None:
+        off = [name for name in SWITCHES if not getattr(self, name)]
+        if off and not self.why:
+            raise ValueError(f"case {self}: {', '.join(off)} switched off: give the reason in `why`.")
 
     def __str__(self) -> str:
         return f"{self.loss}-{self.id}" if self.id else self.loss

@@ -36,14 +36,17 @@ def convert_to_one_hot(
     ignore_index: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """One-hot encode class indices, in the wanted dtype from the start.
+    """One-hot encode class indices, in the wanted dtype from the start and without reading a value.
+
+    The class axis of the result is the last one by default, as in :func:`torch.nn.functional.one_hot`. The losses take
+    it as axis 1: labels (N, H, W) and predictions (N, C, H, W) need ``dim=1``. For labels (N,) the two are the same.
 
     Args:
         labels: integer tensor (*), values in [0, num_classes) or ``ignore_index``.
         num_classes: C, ≥ 1.
-        dim: where the class axis stands in the result.
-        ignore_index: label whose rows are all zero.
-        dtype: of the result.
+        dim: axis of the classes in the result; -1, the default, is the last, 1 that of ``pred`` in a loss.
+        ignore_index: label whose rows are all zero; None, the default: every label is a class.
+        dtype: of the result; float32 by default.
 
     Returns:
         (*) with an axis of C entries inserted at ``dim``.
@@ -57,6 +60,9 @@ def convert_to_one_hot(
         >>> convert_to_one_hot(torch.tensor([1, 255]), 3, ignore_index=255)
         tensor([[0., 1., 0.],
                 [0., 0., 0.]])
+        >>> masks = torch.zeros(2, 32, 32, dtype=torch.long)
+        >>> convert_to_one_hot(masks, 3, dim=1).shape  # that of predictions
+        torch.Size([2, 3, 32, 32])
     """
     labels = checks.index("labels", labels)
     if num_classes < 1:

@@ -1,6 +1,6 @@
-"""Which digit is it? A small convolutional network on the 8 × 8 images as they are."""
+"""A small convolutional network that tells which digit an 8 × 8 image shows."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from matplotlib.axes import Axes
@@ -13,13 +13,9 @@ from ..data import load
 from ..plot import tile
 from ..training import Task
 
-EXAMPLES = Path(__file__).parents[2]
-
 
 class Classification(Task):
     metric = "accuracy"
-    goal = 0.95
-    epochs = 30
 
     def __init__(self) -> None:
         (images, labels), self.test = load()
@@ -35,10 +31,9 @@ class Classification(Task):
         return criterion.terms(self.model(images), labels)
 
     def score(self) -> float:
-        _, labels = self.test
-        return float((self._predict().argmax(1) == labels).float().mean())
+        return float((self._predict().argmax(1) == self.test[1]).float().mean())
 
-    def draw(self, axes: Axes) -> None:
+    def draw(self, axes: Axes, trained: Mapping[str, Task]) -> None:
         """The test digits the model is least sure of, mistakes in red."""
         images, labels = self.test
         probability = self._predict().softmax(1)
@@ -46,14 +41,10 @@ class Classification(Task):
         guess = probability.argmax(1)
         pairs = zip(guess[order].tolist(), labels[order].tolist(), strict=True)
         captions = [(str(y) if y == t else f"{y}, is {t}", y == t) for y, t in pairs]
-        tile(axes, images[order, 0].numpy(), captions, title="the least certain test digits")
+        tile(axes, images[order, 0].numpy(), captions, title="hardest test digits; red: mistakes")
 
     @torch.no_grad()
     def _predict(self) -> Tensor:
         self.model.eval()
         logits: Tensor = self.model(self.test[0])
         return logits
-
-
-def build() -> Task:
-    return Classification()
