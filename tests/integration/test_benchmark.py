@@ -300,7 +300,7 @@ def test_links_of_the_readme(root: Path) -> None:
 
 
 def test_numbers_of_the_readme_are_those_of_the_pages(root: Path) -> None:
-    section = (root / "README.md").read_text().partition("## Beside other libraries")[2].partition("\n## ")[0]
+    section = (root / "README.md").read_text().partition("## Comparison with other libraries")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| .*[0-9].*$", section, re.MULTILINE)
     pages = "".join((PAGES / name).read_text() for name in ("benchmark.md", "edge-inputs.md"))
     assert len(rows) > 4
