@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from losses_core import BaseLoss, InputError, _blocks
 from losses_core._memory import PeakMemory
-from losses_core.kernels import definition, definition_of, explain, kernel, use_definitions
+from losses_core.kernels import Kernel, definition, definition_of, explain, kernel, use_definitions
 from losses_core.utils.torch_compat import is_exporting
 
 CALLS = []  # what ran
@@ -448,3 +448,19 @@ def test_a_gradient_without_a_bound_is_narrowed_in_its_own_memory(monkeypatch):
     with PeakMemory() as memory:
         SquaredLoss()(pred, target).backward()
     assert memory.peak <= 2.5 * pred.numel() * 2
+
+
+@pytest.mark.parametrize(
+    ("device", "fits"), [(None, {"cpu", "meta"}), ("cpu", {"cpu"}), ("accelerator", {"meta"}), ("cuda", set())]
+)
+def test_a_kernel_is_for_its_device(device: str | None, fits: set[str]) -> None:
+    made = Kernel(lambda: None, device=device)
+    assert {name for name in ("cpu", "meta") if made.fits(torch.empty(1, device=name))} == fits
+
+
+def test_a_kernel_may_be_for_eager_code_or_a_compiler_alone() -> None:
+    def which(x: torch.Tensor) -> list[bool]:
+        return [Kernel(len, compiled=compiled).fits(x) for compiled in (None, False, True)]
+
+    assert which(torch.ones(1)) == [True, True, False]
+    assert torch.compile(which, backend="eager")(torch.ones(1)) == [True, False, True]

@@ -130,6 +130,13 @@ def test_inputs_find_the_target() -> None:
     assert criterion.normalizer({"teacher": {"boxes": torch.zeros(2, 4)}}) == {"gap": 8}
 
 
+def test_inputs_of_an_inner_combination_find_the_target() -> None:
+    inputs = {"gap": {"pred": "student", "target": "boxes"}}
+    criterion = CombinedLoss({"labels": ClassesLoss(), "inner": CombinedLoss({"gap": GapLoss()}, inputs=inputs)})
+    data = {"labels": torch.tensor([0, 1]), "boxes": torch.zeros(2, 4)}  # a key that is a label: taken apart
+    assert criterion.normalizer(data) == {"labels": 3, "inner": {"gap": 8}}
+
+
 def test_a_member_without_one_is_named() -> None:
     with pytest.raises(InputError, match=r"term 'whole': WholeLoss"):
         CombinedLoss({"gap": GapLoss(), "whole": WholeLoss()}).normalizer(torch.zeros(3))

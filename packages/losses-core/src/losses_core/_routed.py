@@ -57,7 +57,7 @@ class RoutedLosses(LabelledLosses):
         for label, member, mine in self._routed(call, data, prefix, {"num_classes"}):
             mine.pop("pred", None)
             if isinstance(member, RoutedLosses):
-                found[label] = member._normalizers(mine, data, f"{prefix}{label}.")
+                found[label] = member._normalizers({"target": None, **mine}, data, f"{prefix}{label}.")
             else:
                 found[label] = normalizer_of(member, mine, prefix + label)
         return found
