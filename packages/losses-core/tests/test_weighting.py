@@ -284,6 +284,12 @@ def test_epochs_may_have_parts() -> None:
     assert weight_at(other) == weight_at(criterion)
 
 
+def test_half_precision_does_not_round_the_position() -> None:
+    criterion = in_unit("epoch", {"type": "linear", "steps": 1000})
+    criterion.step(300.25)
+    assert weight_at(criterion.to(torch.bfloat16)) == pytest.approx(0.5 * 0.30025, rel=1e-6)
+
+
 def test_a_fraction_of_the_training() -> None:
     criterion = in_unit("fraction", {"type": "cosine", "steps": 0.5, "warmup": 0.1})
     found = []

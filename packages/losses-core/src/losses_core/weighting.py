@@ -125,6 +125,13 @@ class ScheduledWeighting(Weighting):
             raise InputError(f"expected {what}; got {position}.", "step()")
         self.count.fill_(position)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        before = self.count
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.count.dtype != before.dtype and not before.is_meta:  # half precision would round the position
+            self.count = before.to(self.count.device)
+        return self
+
     def forward(self, raw: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> LossTerms:
         # the first step or epoch is part of a warm-up
         begun = 0 if self.unit == "fraction" else 1
