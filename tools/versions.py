@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("docs", "versions.json")
 
-MATRIX = {"2.6.0": "3.12", "2.10.0": "3.13", "2.13.0": "3.11", "2.15.0": "3.13", "nightly": "3.13"}
+MATRIX = {"2.6.0": "3.11", "2.10.0": "3.12", "2.13.0": "3.11", "2.15.0": "3.13", "nightly": "3.13"}
 """Version of torch → that of Python: the oldest, one between, the one of constraints.txt, the newest, that to come."""
 
 RELEASES = [version for version in MATRIX if version != "nightly"]

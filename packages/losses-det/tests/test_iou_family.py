@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from losses_core import LOSSES
@@ -237,6 +237,7 @@ COORDINATE = st.one_of(st.sampled_from([0.0, 1.0, 2.0, 4000.0]), st.floats(-50, 
     st.sampled_from(["xyxy", "xywh", "cxcywh", "ltwh"]),
     st.lists(st.tuples(*[COORDINATE] * 8), min_size=1, max_size=4),
 )
+@example("GIoULoss", "iou", "xyxy", [(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)])
 def test_any_boxes(name, mode, bbox_format, rows):
     """Value as the oracle's; value and gradient finite, and those of the definition."""
     both = torch.tensor(rows, dtype=torch.float64)

@@ -123,7 +123,7 @@ def two_way_loss(
 def _exp_sums(sides: list[Tensor], dims: tuple[int, ...], group: Group | None) -> tuple[Tensor, Tensor]:
     """The largest exponent of each set and side, 0 for one without elements, and Σ exp relative to it (2,…)."""
     shape = [1 if axis in dims else size for axis, size in enumerate(sides[0].shape)]
-    if sides[0].shape[0]:
+    if sides[0].shape[0] > 0:  # not its truth, which an older compiler takes for a constant
         tops = torch.stack([side.detach().amax(dims, keepdim=True) for side in sides])
     else:
         tops = sides[0].new_full((2, *shape), -torch.inf)

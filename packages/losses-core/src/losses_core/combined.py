@@ -169,9 +169,9 @@ class CombinedLoss(RoutedLosses):
         """
         call = {"pred": pred, "target": target}
         optional = {"weight": weight, "avg_factor": avg_factor, "reduction_override": reduction_override}
-        call |= {name: value for name, value in optional.items() if value is not None}
+        call.update({name: value for name, value in optional.items() if value is not None})
         self.check_keywords(kwargs)
-        found = self._evaluate_all(call | kwargs, pred, "")
+        found = self._evaluate_all({**call, **kwargs}, pred, "")
         if self._indices_differ and not torch.compiler.is_compiling() and warn_of_different_indices(found):
             self._indices_differ = False
         # All members first, then all divisions: what the denominators need from other ranks goes in one message.

@@ -88,9 +88,9 @@ def scaled(corners: Any, factor: float) -> Any:
 
 def _measure(pred: Corners, target: Corners, eps: float) -> BoxPair:
     (low, high), (target_low, target_high) = pred, target
-    size, target_size = (high - low).clamp(min=0), (target_high - target_low).clamp(min=0)
-    hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0)
-    inter = _area((torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0))
+    size, target_size = _at_least_zero(high - low), _at_least_zero(target_high - target_low)
+    hull = _at_least_zero(torch.maximum(high, target_high) - torch.minimum(low, target_low))
+    inter = _area(_at_least_zero(torch.minimum(high, target_high) - torch.maximum(low, target_low)))
     union = _area(target_size) + _area(size) - inter
     shift = ((target_low - low) + (target_high - high)) * 0.5
     iou = _bounded_ratio(inter, union, torch.maximum(size, target_size), eps)
@@ -105,6 +105,11 @@ def box_corners(boxes: Tensor, bbox_format: BoxFormat) -> Corners:
     if bbox_format == "ltwh":
         return first, first + second
     return first - second / 2, first + second / 2
+
+
+def _at_least_zero(x: Tensor) -> Tensor:
+    """max(x, 0) with the derivative 1 at 0; that of `clamp` is 1 or 0, depending on the version of torch."""
+    return x.masked_fill(x < 0, 0)
 
 
 def _area(size: Tensor) -> Tensor:

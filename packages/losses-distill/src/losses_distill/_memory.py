@@ -48,7 +48,7 @@ class _Memory(nn.Module):
         """The rows before the first sample."""
         return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
-    def check(self, student: Tensor, teacher: Tensor) -> None:
+    def forward(self, student: Tensor, teacher: Tensor) -> None:
         """Check that features have the widths of the stored rows."""
         if student.shape[1] != self.student.shape[1] or teacher.shape[1] != self.teacher.shape[1]:
             raise InputError(
@@ -70,9 +70,9 @@ class _Memory(nn.Module):
 class _LazyMemory(LazyModuleMixin, _Memory):
     """A memory that takes its widths from the first features or from a state that is loaded."""
 
-    def initialize_parameters(self, batch: Batch, *args: Any) -> None:
+    def initialize_parameters(self, student: Tensor, teacher: Tensor) -> None:
         if self.student.shape[1] == 0:
-            self.allocate(int(batch.student.shape[1]), int(batch.teacher.shape[1]))
+            self.allocate(int(student.shape[1]), int(teacher.shape[1]))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         widths = [state_dict[prefix + name].shape[-1] for name in ("student", "teacher") if prefix + name in state_dict]
@@ -94,10 +94,9 @@ class NegativeQueue(_Memory):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("fill", torch.zeros((), dtype=torch.long))
 
-    def forward(self, batch: Batch, sample_idx: Tensor | None, temperature: float) -> Tensor:
+    def loss(self, batch: Batch, sample_idx: Tensor | None, temperature: float) -> Tensor:
         """InfoNCE of the anchors against the batch and the queue, both ways summed; then queue the batch."""
         student, teacher, anchors = batch
-        self.check(student, teacher)
         own_idx = None if sample_idx is None else select(sample_idx, anchors)
         same = None if own_idx is None else own_idx.unsqueeze(1) == self.index
         slots = torch.arange(self.index.shape[0], device=student.device)
@@ -158,7 +157,7 @@ class MemoryBank(_Memory):
     def first_rows(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         return unit(torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu"))
 
-    def forward(
+    def loss(
         self,
         batch: Batch,
         sample_idx: Tensor,
@@ -174,7 +173,6 @@ class MemoryBank(_Memory):
         ``sample_idx`` is that of the whole batch, ``positive`` and ``negative`` are those of the anchors.
         """
         student, teacher, anchors = batch
-        self.check(student, teacher)
         own = negative == positive.unsqueeze(1) if negative.ndim == 1 else None
         values, log_z = [], []
         for x, bank, known in zip((student, teacher), (self.teacher, self.student), self.log_z, strict=True):

@@ -224,6 +224,8 @@ class CRDLoss(RelationLoss):
             if sample_idx is None:
                 raise TypeError("CRDLoss: the call needs sample_idx= with a memory bank: which image each sample is.")
             positive, negative = self._contrast(sample_idx, contrast_idx)
+        if self.memory is not None:  # before the rows of all ranks are gathered: a compiler does not know their number
+            self.memory(student, teacher)
         batch = self._gather(student, teacher)
         if sample_idx is not None and batch.anchors is not None:
             sample_idx = gather_cat(sample_idx, self.process_group)
@@ -234,8 +236,8 @@ class CRDLoss(RelationLoss):
         if isinstance(self.memory, MemoryBank):
             group = None if batch.anchors is None else Group(self.process_group)
             settings = self.temperature, self.momentum, self.eps, group
-            return self.memory(batch, sample_idx, positive, negative, *settings)  # type: ignore[no-any-return]
-        return self.memory(batch, sample_idx, self.temperature)  # type: ignore[no-any-return]
+            return self.memory.loss(batch, sample_idx, positive, negative, *settings)
+        return self.memory.loss(batch, sample_idx, self.temperature)
 
     def _embeddings(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of student and teacher, through the heads where there are any, scaled to length 1."""
