@@ -235,7 +235,9 @@ def truth_skeleton(
 def truth_skeleton_op(
     pred: Tensor, target: Tensor, ignored: Tensor | None, iterations: int, first: int, tube: int | None
 ) -> Tensor:
-    """`truth_skeleton` for a compiler."""
+    """`truth_skeleton` for a compiler, which always finds a mask; on the CPU an empty one is not applied."""
+    if ignored is not None and ignored.is_cpu and not ignored.any():
+        ignored = None
     return _skeleton.truth_skeleton(pred, target, ignored, iterations, first=first, tube=tube)
 
 

@@ -28,8 +28,9 @@ def oks_kernel(
     label = None
     if visibility is not None:
         labelled = visibility > 0
-        hidden, label, number = ~labelled, labelled.to(x.dtype), labelled.sum(-1).to(x.dtype)
-        dx, dy = dx.masked_fill(hidden, 0), dy.masked_fill(hidden, 0)  # NaN too
+        label = labelled.to(x.dtype)
+        number = label.sum(-1)
+        dx, dy = torch.where(labelled, dx, 0), torch.where(labelled, dy, 0)  # NaN too
     precision = area.clamp(min=SMALLEST_AREA).reciprocal().unsqueeze(-1) * (0.25 / sigmas.square())
     similarity = torch.addcmul(dx * dx, dy, dy).mul_(precision).mul_(-0.5).exp_()
     similarity = similarity if label is None else similarity.mul_(label)
