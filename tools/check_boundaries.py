@@ -1,5 +1,6 @@
 """Who may import whom: a plug-in imports losses_core and no sibling; losses_core names no plug-in; one file names what
-is not public in torch. And `isinstance` takes a tuple of types, as the compilers of older versions trace no union.
+is not public in torch. And no code that a compiler may see has what those of older versions do not trace: `isinstance`
+of a union, `|=` of a dict.
 
 Read from the syntax, so that an import inside a function counts as well. In the core a plug-in's name may stand in
 `_catalogue.py`, which is generated, and in docstrings and comments, where it is an example.
@@ -62,12 +63,14 @@ def private_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, private[0]
 
 
-def unions(tree: ast.AST) -> Iterator[int]:
-    """The lines where `isinstance` is given a union."""
+def not_traced(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The lines with what an older compiler does not trace, and what to write instead."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id="isinstance"), args=[_, ast.BinOp()]):
-                yield node.lineno
+                yield node.lineno, "isinstance of a union, which torch 2.6 does not compile: write a tuple of types"
+            case ast.AugAssign(op=ast.BitOr(), value=ast.Dict() | ast.DictComp()):
+                yield node.lineno, "|= of a dict, which torch 2.6 does not compile: write update"
 
 
 def check_module(source: str, package: str, siblings: set[str], path: Path = Path()) -> Iterator[tuple[int, str]]:
@@ -78,8 +81,7 @@ def check_module(source: str, package: str, siblings: set[str], path: Path = Pat
         for line, name in private_names(tree):
             yield line, f"{name} of torch is not public: that belongs into {CORE}/utils/{COMPAT}"
     if NEVER_TRACED not in path.parts:
-        for line in unions(tree):
-            yield line, "isinstance of a union, which torch 2.6 does not compile: write a tuple of types"
+        yield from not_traced(tree)
     for line, module in imported(tree):
         top = module.partition(".")[0]
         if top in siblings - allowed:

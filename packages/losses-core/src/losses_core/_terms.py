@@ -41,7 +41,7 @@ class LossTerms(Mapping[str, Tensor]):
         self.weights = weights
         self.penalties: Mapping[str, Tensor] = penalties or {}
         self._terms = {label: value * weights[label] for label, value in raw.items()}
-        self._terms |= {label: self._terms[label] + penalty for label, penalty in self.penalties.items()}
+        self._terms.update({label: self._terms[label] + penalty for label, penalty in self.penalties.items()})
         first, *others = self._terms.values()
         self.total: Tensor = first
         for term in others:
@@ -89,7 +89,7 @@ class LossTerms(Mapping[str, Tensor]):
         named = {f"{prefix}loss/{label}": term for label, term in self._terms.items()}
         named[f"{prefix}loss/total"] = self.total
         if raw:
-            named |= {f"{prefix}raw/{label}": value for label, value in self.raw.items()}
+            named.update({f"{prefix}raw/{label}": value for label, value in self.raw.items()})
         if weights:
             for label, weight in self.weights.items():
                 value = self.raw[label].detach()

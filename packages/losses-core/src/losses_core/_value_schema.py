@@ -65,5 +65,5 @@ def fits(value: Any, schema: Schema) -> bool:
         return value in schema["enum"]
     types = schema.get("type", [])
     kinds: dict[type, tuple[str, ...]] = {bool: ("boolean",), int: ("integer", "number"), float: ("number",)}
-    kinds |= {str: ("string",), list: ("array",), dict: ("object",), type(None): ("null",)}
+    kinds.update({str: ("string",), list: ("array",), dict: ("object",), type(None): ("null",)})
     return not types or any(kind in types for kind in kinds[type(value)])

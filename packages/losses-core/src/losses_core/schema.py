@@ -127,7 +127,7 @@ def _wrapper(name: str) -> Schema:
     """A loss in chunks or over layers: the constructor's parameters, of which one is a config."""
     cls = wrapper_class(name)
     part, texts = _part(name, cls), parameter_texts(cls)
-    part["properties"] |= {"type": {}, "loss": _ref("config")}
+    part["properties"].update({"type": {}, "loss": _ref("config")})
     for key, schema in part["properties"].items():
         if key in texts and "$ref" not in schema:  # beside a $ref draft 7 reads nothing
             part["properties"][key] = {"description": texts[key], **schema}
