@@ -1,4 +1,4 @@
-"""Config values held against the annotations of a constructor."""
+"""Check config values against the annotations of a constructor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dry run of a loss on drawn inputs: what each term costs, and how strongly it pulls."""
+"""A dry run of a loss on drawn inputs: time, memory and gradient of each term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first pass over a config: what it names is held against the registry and the constructors' signatures."""
+"""The first pass over a config: its names are checked against the registry and the constructors' signatures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From a config to a loss: `build_loss`, `build_multi_loss`.
 
-Two steps. First the config is read and held against the registry and the constructors' signatures (`_reading`); then
+Two steps. First the config is read and checked against the registry and the constructors' signatures (`_reading`); then
 the losses are built, from the innermost out. Both gather all faults instead of stopping at the first.
 """
 

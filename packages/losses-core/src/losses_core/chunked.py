@@ -62,7 +62,7 @@ class ChunkedLoss(Wrapper):
     Notes:
         Dropout in the head draws for each chunk. The head runs under the caller's autocast, the loss in float32. Half
         precision gradients of the head are added up in float32. The gradient cannot be differentiated again. A compiler
-        leaves its graph here once.
+        has one graph break at this loss.
 
     Example:
         >>> import torch

@@ -165,8 +165,8 @@ class CrossEntropyLoss(BaseLoss):
 
     Notes:
         Value and gradient equal ``torch.nn.CrossEntropyLoss``, the class-weighted mean included; ``avg_factor=N`` gives
-        the plain mean. They differ where every label is ignored (here 0, in torch NaN) and where the logits of an
-        ignored label are NaN or inf (here the gradient is exactly 0, in torch NaN).
+        the plain mean. They differ where every label is ignored (0 in this library, NaN in torch) and where the logits
+        of an ignored label are NaN or inf (a gradient of exactly 0 in this library, NaN in torch).
     """
 
     function = cross_entropy

@@ -1,4 +1,4 @@
-"""Run losses once, on random inputs or a batch of yours: are the weights balanced, what do they cost?
+"""Run losses once, on random inputs or a batch of yours: the share of each in the gradient, its time, its memory.
 
 SOURCE is a config file, or names of losses, which are combined. Each term is called with inputs of the kind that its
 class declares, and differentiated with respect to its own pred. The share is that of the norm of this gradient in the

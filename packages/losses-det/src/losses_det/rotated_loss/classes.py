@@ -108,8 +108,8 @@ class ProbIoULoss(RotatedLoss):
         arXiv 2106.06072.
 
     Notes:
-        Equals 1 - ``probiou`` of ultralytics but for its eps: there equal boxes have the loss 4.5e-4, here exactly 0.
-        Squares get no gradient in the angle.
+        Equals 1 - ``probiou`` of ultralytics but for its eps: the loss of equal boxes is 4.5e-4 in ultralytics, exactly
+        0 in this library. Squares have no gradient in the angle.
     """
 
     function = probiou_loss
@@ -170,8 +170,8 @@ class GWDLoss(RotatedLoss):
         2101.11952.
 
     Notes:
-        Equals ``gwd_loss`` of mmrotate, whose configs leave ``tau=0``; there equal boxes have a loss of 1e-5, here
-        exactly 0.
+        Equals ``gwd_loss`` of mmrotate, whose configs leave ``tau=0``; the loss of equal boxes is 1e-5 in mmrotate,
+        exactly 0 in this library.
     """
 
     function = gwd_loss
@@ -239,8 +239,8 @@ class KLDLoss(RotatedLoss):
         NeurIPS 2021, arXiv 2106.01883.
 
     Notes:
-        Equals ``kld_loss`` of mmrotate's ``GDLoss``, which is NaN at a side of 0 and 3e-4 at equal boxes, here exactly
-        0. ``GDLoss_v1`` takes 2 KL(pred ‖ target) without the root: another loss.
+        Equals ``kld_loss`` of mmrotate's ``GDLoss``, which is NaN at a side of 0 and 3e-4 at equal boxes, exactly 0
+        in this library. ``GDLoss_v1`` is 2 KL(pred ‖ target) without the root: another loss.
     """
 
     function = kld_loss
