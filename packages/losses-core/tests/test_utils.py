@@ -28,7 +28,7 @@ from losses_core.utils import (
     weight_reduce_loss,
     weighted_loss,
 )
-from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.autograd import zero_grad_where
 from losses_core.utils.focal import sigmoid_focal
 from losses_core.utils.precision import first_tensor, full_precision, map_tensors
 from losses_core.utils.value_checks import warn_of_probabilities
@@ -374,13 +374,13 @@ class TestReductions:
 
 
 class TestAutograd:
-    def test_hide_gradient_is_an_identity_with_a_gate(self):
+    def test_zero_grad_where_is_an_identity_with_a_gate(self):
         x = torch.tensor([1.0, float("inf"), 3.0], requires_grad=True)
-        y = hide_gradient(x, torch.tensor([False, True, False]))
+        y = zero_grad_where(x, torch.tensor([False, True, False]))
         assert torch.equal(x, y)
         assert torch.autograd.grad((y * y).sum(), x)[0].tolist() == [2, 0, 6]
         plain = torch.ones(2)
-        assert hide_gradient(plain, torch.ones(2, dtype=torch.bool)) is plain
+        assert zero_grad_where(plain, torch.ones(2, dtype=torch.bool)) is plain
 
     def test_functions_transform(self):
         x, t = torch.randn(4, 3), torch.randint(0, 2, (4, 3))

@@ -18,7 +18,7 @@ from losses_core._vectors import PerClassVectors
 from losses_core.distributed import ProcessGroup, world_size
 from losses_core.errors import InputError
 from losses_core.utils import checks
-from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.autograd import zero_grad_where
 from losses_core.utils.precision import autocast_active, map_tensors, without_autocast
 from losses_core.utils.weight_reduce import REDUCTIONS, Group, Reduction, Unreduced, align, check_reduction
 
@@ -185,6 +185,6 @@ class Evaluation(NamedLoss, PerClassVectors):
 
         def mask(tensor: Tensor) -> Tensor:
             aligned = self._on_pred(weight, tensor)
-            return tensor if aligned is None else hide_gradient(tensor, aligned == 0)
+            return tensor if aligned is None else zero_grad_where(tensor, aligned == 0)
 
         return map_tensors(mask, pred)

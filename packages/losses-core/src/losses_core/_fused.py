@@ -12,7 +12,7 @@ from losses_core._blocks import as_rows, block_size, split
 from losses_core._definitions import Kernel, LossCall
 from losses_core._job import HALF, Job
 from losses_core._pack import pack
-from losses_core.utils.autograd import ClassicFunction, hide_gradient, is_batched
+from losses_core.utils.autograd import ClassicFunction, is_batched, zero_grad_where
 from losses_core.utils.weight_reduce import apply_weight
 
 
@@ -118,7 +118,7 @@ def differentiable_grad(job: Job, pred: Tensor, tensors: Sequence[Tensor], grad_
     target, options, weight = job.arguments(tensors)
 
     def mask(x: Tensor) -> Tensor:
-        return x if weight is None else hide_gradient(x, job.on_pred(weight == 0, x.ndim))
+        return x if weight is None else zero_grad_where(x, job.on_pred(weight == 0, x.ndim))
 
     with torch.enable_grad():
         value = LossCall(job.definition, pred, target, options).body(mask)

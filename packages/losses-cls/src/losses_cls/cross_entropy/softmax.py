@@ -13,7 +13,7 @@ from losses_cls._targets import class_normalizer, ignored_label, prepare_classes
 from losses_core import BaseLoss, LossOptions, Unreduced, examples
 from losses_core.kernels import definition, delegate
 from losses_core.utils import checks
-from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.autograd import zero_grad_where
 from losses_core.utils.focal import along_channels
 
 
@@ -26,7 +26,7 @@ def _mean(
     if ignore_index is None:
         return F.cross_entropy(pred, target)
     ignored = target == ignore_index
-    value = F.cross_entropy(hide_gradient(pred, ignored.unsqueeze(1)), target, ignore_index=ignore_index)
+    value = F.cross_entropy(zero_grad_where(pred, ignored.unsqueeze(1)), target, ignore_index=ignore_index)
     return value.masked_fill(ignored.all(), 0)
 
 

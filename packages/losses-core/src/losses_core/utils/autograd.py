@@ -49,9 +49,9 @@ class ClassicFunction(torch.autograd.Function):
         return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
 
-class _HideGradient(Function):
+class _ZeroGradWhere(Function):
     @staticmethod
-    def forward(x: Tensor, hidden: Tensor) -> Tensor:
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
@@ -60,26 +60,26 @@ class _HideGradient(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (hidden,) = ctx.saved_tensors
-        return grad.masked_fill(hidden, 0), None
+        (mask,) = ctx.saved_tensors
+        return grad.masked_fill(mask, 0), None
 
 
-def hide_gradient(x: Tensor, hidden: Tensor) -> Tensor:
-    """Return ``x`` unchanged, with a gradient that is exactly zero where ``hidden`` is true.
+def zero_grad_where(x: Tensor, mask: Tensor) -> Tensor:
+    """Return ``x`` unchanged, with a gradient that is exactly zero where ``mask`` is true.
 
     Multiplying a loss by zero does not do this: a NaN or inf in ``x`` turns the zero into NaN on the way back.
 
     Args:
         x: any tensor.
-        hidden: bool, broadcastable to ``x``.
+        mask: bool, broadcastable to ``x``.
 
     Example:
         >>> import torch
         >>> x = torch.tensor([1.0, float("nan")], requires_grad=True)
-        >>> (hide_gradient(x, torch.tensor([False, True])) ** 2).sum().backward()
+        >>> (zero_grad_where(x, torch.tensor([False, True])) ** 2).sum().backward()
         >>> x.grad
         tensor([2., 0.])
     """
     if not x.requires_grad:
         return x
-    return _HideGradient.apply(x, hidden)  # type: ignore[no-any-return]
+    return _ZeroGradWhere.apply(x, mask)  # type: ignore[no-any-return]

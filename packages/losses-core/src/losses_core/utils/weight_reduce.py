@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from losses_core.errors import InputError
-from losses_core.utils.autograd import hide_gradient
+from losses_core.utils.autograd import zero_grad_where
 from losses_core.utils.precision import full_precision, match_dtype, upcast
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -222,7 +222,7 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
         target = match_dtype(target, pred.dtype)
         aligned = None if weight is None else align(weight, pred.shape)
         if aligned is not None:
-            pred = hide_gradient(pred, aligned == 0)
+            pred = zero_grad_where(pred, aligned == 0)
         return weight_reduce_loss(upcast(loss_func(pred, target, **options)), weight, reduction, avg_factor)
 
     first, second, *rest = inspect.signature(loss_func).parameters.values()
