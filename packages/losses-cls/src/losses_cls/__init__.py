@@ -1,4 +1,4 @@
-"""Classification losses: cross-entropy, focal, label smoothing, asymmetric.
+"""Classification losses: softmax, binary and multi-label.
 
 Each class is declared as an entry point and so appears in ``losses_core.LOSSES``; the pure functions are in
 ``losses_cls.functional``.

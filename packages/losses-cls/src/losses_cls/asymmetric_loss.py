@@ -189,7 +189,7 @@ class AsymmetricLoss(BaseLoss):
 
 
 class AsymmetricLossOptimized(AsymmetricLoss):
-    r"""`AsymmetricLoss` under the name of the authors' memory-saving class; the two are the same here.
+    r"""`AsymmetricLoss` under the name of the authors' memory-saving class; both are the same.
 
     .. math::
         l = -\left[ y\,(1-p)^{\gamma_+} \log p + (1-y)\, p_m^{\gamma_-} \log(1-p_m) \right], \qquad

@@ -84,7 +84,7 @@ def log_factors(x: Tensor, labels: Tensor, counts: Tensor, p: float, q: float, e
 
 
 class SeesawLoss(BaseLoss):
-    r"""Seesaw loss: a label of a frequent class pushes rare classes down less, unless they are predicted in its place.
+    r"""Seesaw loss: reduces the negative gradients of rare classes, except where they are false positives.
 
     .. math::
         l = -\log \frac{e^{x_y}}{e^{x_y} + \sum_{c \ne y} S_c\, e^{x_c}}, \qquad

@@ -135,7 +135,7 @@ class QualityFocalLoss(BaseLoss):
 
 
 class DistributionFocalLoss(BaseLoss):
-    r"""Distribution focal loss: a distance as a distribution over bins, drawn to the two bins around the target.
+    r"""Distribution focal loss: a distance as a distribution over bins, trained towards the two around the target.
 
     .. math::
         l = -\left[ (y_{i+1} - y) \ln S_i + (y - y_i) \ln S_{i+1} \right], \qquad S = \operatorname{softmax}(x),

@@ -125,7 +125,7 @@ PATH = examples.Path(
 
 
 class OKSLoss(BaseLoss):
-    r"""Object keypoint similarity: the measure that COCO evaluates keypoints with, as a loss.
+    r"""Object keypoint similarity, the COCO metric of keypoints, as a loss.
 
     .. math::
         l = 1 - \mathrm{OKS}, \qquad

@@ -70,7 +70,7 @@ def iou_aware_bce_loss(
 
 
 class MatchabilityAwareLoss(BaseLoss):
-    r"""Matchability-aware loss: the score of a matched box is drawn to a power of its IoU, however low that is.
+    r"""Matchability-aware loss: the target score of a matched box is a power of its IoU, low ones included.
 
     With :math:`q` the IoU of the matched box, and :math:`p^\gamma` a constant in the gradient,
 

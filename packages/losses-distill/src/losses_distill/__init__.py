@@ -1,4 +1,4 @@
-"""Distillation losses: logits (KD, DKD, DIST), features (MSE, L1, cosine, attention, MGD), relations (RKD, PKT, CRD).
+"""Distillation losses: logits, features and relations between samples.
 
 The student is ``pred``, the teacher ``target``. Each class is declared as an entry point and so appears in
 ``losses_core.LOSSES``; the pure functions are in ``losses_distill.functional``.

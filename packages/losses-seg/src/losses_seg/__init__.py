@@ -1,4 +1,4 @@
-"""Segmentation losses, in 2-D and 3-D: Dice, Lovasz, boundary, Hausdorff distance, mining of hard pixels.
+"""Segmentation losses for any number of spatial axes: regions, contours, centre lines, hard pixels, points.
 
 Each class is declared as an entry point and so appears in ``losses_core.LOSSES``; the pure functions are in
 ``losses_seg.functional``.

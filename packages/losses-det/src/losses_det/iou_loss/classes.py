@@ -70,7 +70,7 @@ class IoULoss(PenalizedBoxLoss):
 
 
 class GIoULoss(PenalizedBoxLoss):
-    r"""Generalised IoU loss: pulls boxes together that do not overlap.
+    r"""Generalised IoU loss: also has a gradient for boxes that do not overlap.
 
     .. math::
         l = 1 - \mathrm{IoU} + \frac{|E| - |A \cup B|}{|E|}
@@ -117,7 +117,7 @@ class GIoULoss(PenalizedBoxLoss):
 
 
 class DIoULoss(PenalizedBoxLoss):
-    r"""Distance IoU loss: the distance of the centres beside the overlap.
+    r"""Distance IoU loss: overlap and distance of the centres.
 
     .. math::
         l = 1 - \mathrm{IoU} + \frac{d^2}{c^2}

@@ -121,7 +121,7 @@ def _with_size(make: Any) -> Any:
 
 
 class MPDIoULoss(BoxLoss):
-    r"""MPDIoU loss: the distances of the two corners beside the overlap.
+    r"""MPDIoU loss: overlap and distances of the two corners.
 
     .. math::
         l = 1 - \mathrm{IoU} + \frac{d_1^2 + d_2^2}{H^2 + W^2}

@@ -13,7 +13,7 @@ from losses_det.iou_loss.functions import siou_loss
 
 
 class SIoULoss(PenalizedBoxLoss):
-    r"""SIoU loss: overlap, a distance that knows its angle, shape.
+    r"""SIoU loss: overlap, a distance weighted by its angle, and shape.
 
     .. math::
         l = 1 - \mathrm{IoU} + \frac{\Delta + \Omega}{2}, \qquad

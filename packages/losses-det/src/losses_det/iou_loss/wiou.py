@@ -67,7 +67,7 @@ def wiou_loss(
 
 
 class WIoULoss(BaseLoss):
-    r"""Wise-IoU loss: ordinary boxes get the gradient, not the worst and not the best ones.
+    r"""Wise-IoU loss: focuses on boxes of ordinary quality, not on the best and the worst.
 
     .. math::
         l = \frac{\beta}{\delta\, \alpha^{\beta - \delta}}\; e^{d^2 / c^2} (1 - \mathrm{IoU}), \qquad

@@ -45,7 +45,7 @@ def mgd_loss(pred: Tensor, target: Tensor, *, alpha_mgd: float = 0.00007) -> Ten
 
 
 class MGDLoss(BaseLoss):
-    r"""Let masked features of the student generate the full features of the teacher.
+    r"""Masked generative distillation: masked features of the student generate the features of the teacher.
 
     .. math::
         l = \alpha \sum_{c,h,w} \big( f_t - G(A(f_s) \cdot M) \big)^2 \quad\text{per sample}

@@ -79,7 +79,7 @@ def _check_index(sample_idx: Any, student: Tensor) -> Tensor | None:
 
 
 class CRDLoss(RelationLoss):
-    r"""Tell the teacher's embedding of the same image from those of other images, and the other way round.
+    r"""Contrastive distillation: the teacher's embedding of the same image against those of others, and the reverse.
 
     With :math:`s, t` of length 1, :math:`\tau` the temperature, and :math:`T_i, S_i` the embeddings of other images:
     those in the batch and, for ``queue``, the last ``neg_num`` ones,

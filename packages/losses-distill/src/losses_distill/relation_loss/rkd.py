@@ -110,7 +110,7 @@ def _cosines(x: Tensor, eps: float, anchors: Tensor | None) -> Tensor:
 
 
 class RKDDistanceLoss(RelationLoss):
-    r"""Distances between the samples of a batch, in units of their mean, as the teacher sees them.
+    r"""Distances between the samples of a batch, in units of their mean, compared with the teacher's.
 
     .. math::
         l_{ij} = \operatorname{smooth-L1}\!\left( \frac{\lVert s_i - s_j \rVert}{\mu_s},
@@ -172,7 +172,7 @@ class RKDDistanceLoss(RelationLoss):
 
 
 class RKDAngleLoss(RelationLoss):
-    r"""Angles that the samples of a batch form with each other, as the teacher sees them.
+    r"""Angles that the samples of a batch form with each other, compared with the teacher's.
 
     .. math::
         l_j = \sum_{i,k} \operatorname{smooth-L1}\big( \cos\angle s_i s_j s_k,\, \cos\angle t_i t_j t_k \big), \qquad

@@ -41,7 +41,7 @@ def sp_loss(pred: Tensor, target: Tensor, *, eps: float = 1e-12, anchors: Tensor
 
 
 class SPLoss(RelationLoss):
-    r"""Similarities between the samples of a batch, as the teacher sees them.
+    r"""Similarities between the samples of a batch, compared with the teacher's.
 
     With :math:`F` the features, flattened to (N,D), and rows of similarities scaled to length 1,
 
