@@ -188,7 +188,7 @@ class CombinedLoss(RoutedLosses):
         return terms.times(self._weight(terms.total))
 
     def step(self, position: float | None = None) -> None:
-        """Go on by one step in whatever schedule is in use: call it after each step of the optimizer.
+        """Advance the schedule by one step, if there is one: call it after each step of the optimizer.
 
         Args:
             position: Where the training is now, in the unit of the schedule, instead of one step further: see

@@ -1,4 +1,4 @@
-"""Where a training framework asks for something of its own. None of them is imported here.
+"""Adapters for training frameworks, none of which is imported with this module.
 
 What needs no bridge: mmengine builds `losses_seg.DiceLoss` from its dotted name and takes `terms(…).to_mm()`;
 OmegaConf's containers go into `build_loss` as they are; Hydra's `_target_`, LightningCLI and jsonargparse read the

@@ -1,4 +1,4 @@
-"""Learnable parts of losses (adapters, generators, heads): reach the optimizer, or be missed loudly."""
+"""Learnable parts of losses (adapters, generators, heads): give them to the optimizer, and check that it has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Factors of a `loss_weight` as functions of how far the training has come: in steps, epochs or as a fraction.
+r"""Factors of a `loss_weight` as functions of the position in the training: in steps, epochs or as a fraction.
 
 Each is a function of a 0-d tensor, so that following it never waits for the device.
 """
@@ -99,7 +99,7 @@ class Constant(Schedule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear(Schedule):
-    r"""From one value to another in a line: :math:`a + (b - a) \min(t / T, 1)`.
+    r"""From one value to another, linearly: :math:`a + (b - a) \min(t / T, 1)`.
 
     Args:
         steps: T > 0.
@@ -146,7 +146,7 @@ class Cosine(Linear):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step(Schedule):
-    r"""Multiplied again and again: :math:`a\, q^{\lfloor t / T \rfloor}`.
+    r"""Multiplied by a factor at regular intervals: :math:`a\, q^{\lfloor t / T \rfloor}`.
 
     Args:
         every: T > 0.

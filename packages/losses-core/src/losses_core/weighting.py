@@ -1,4 +1,4 @@
-"""How much each term of a combination counts beyond its `loss_weight`: by a schedule, or learned.
+"""Weights of the terms of a combination beyond their `loss_weight`: by a schedule, or learned.
 
 A weighting keeps tensors, not numbers: a step of a schedule neither waits for the device nor makes a compiled loss be
 compiled again.
@@ -29,7 +29,7 @@ UNITS: tuple[Literal["step", "epoch", "fraction"], ...] = ("step", "epoch", "fra
 
 
 class Weighting(nn.Module, abc.ABC):
-    """What a `CombinedLoss` asks for the weights of its terms. Base class."""
+    """Base class of what weights the terms of a `CombinedLoss`."""
 
     @abc.abstractmethod
     def bind(self, labels: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class Weighting(nn.Module, abc.ABC):
         """The terms, from their values and the `loss_weight` of each."""
 
     def step(self, position: float | None = None) -> None:
-        """Go on by one step, or to a position; a weighting without a schedule does nothing."""
+        """Advance by one step, or to a position; a weighting without a schedule does nothing."""
 
     @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Weighting(nn.Module, abc.ABC):
 
 
 class ScheduledWeighting(Weighting):
-    r"""Multiplies the `loss_weight` of terms by a function of how far the training has come.
+    r"""Multiplies the `loss_weight` of terms by a function of the position in the training.
 
     .. math::
         L = \sum_k w_k\, f_k(t)\, L_k
@@ -107,7 +107,7 @@ class ScheduledWeighting(Weighting):
                 raise ConfigError(f"there is no term {shown(label)}.{did_you_mean(label, labels)}", _place(label))
 
     def step(self, position: float | None = None) -> None:
-        """Go on by one step or epoch, or to a position.
+        """Advance by one step or epoch, or to a position.
 
         Args:
             position: The steps or epochs that have been taken, or the part of the training that is over.
@@ -148,7 +148,7 @@ def _place(label: object) -> str:
 
 
 class UncertaintyWeighting(Weighting):
-    r"""Learns how much each term counts, from the uncertainty that it leaves.
+    r"""Learns the weight of each term from its uncertainty.
 
     .. math::
         L = \sum_k w_k\, e^{-s_k} L_k + r(s_k), \qquad r(s) = \tfrac{s}{2} \ \text{ or } \ \log(1 + e^{s})

@@ -53,7 +53,7 @@ def debug_active() -> bool:
 
 
 def values_are_checked(tensor: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at here."""
+    """Whether the values of a tensor may be read."""
     if torch.compiler.is_compiling() or not (tensor.is_cpu or (_Debug.active and not tensor.is_meta)):
         return False
     return type(tensor) in _PLAIN and not transforms_active()

@@ -29,7 +29,7 @@ POWER_MODES = ("iou", "linear")
 
 
 def power_text(power: float, mode: str) -> str:
-    """What is said of a power in another mode."""
+    """The error text for a power in another mode."""
     return f"power: expected 1 with mode={mode!r}; got {power}. A power is for mode='linear'."
 
 
