@@ -236,7 +236,7 @@ class CRDLoss(RelationLoss):
         if isinstance(self.memory, MemoryBank):
             group = None if batch.anchors is None else Group(self.process_group)
             settings = self.temperature, self.momentum, self.eps, group
-            return self.memory.loss(batch, sample_idx, positive, negative, *settings)
+            return self.memory.loss(batch, cast("Tensor", sample_idx), positive, negative, *settings)
         return self.memory.loss(batch, sample_idx, self.temperature)
 
     def _embeddings(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
