@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from losses_core import ConfigError, InputError, _blocks
-from losses_seg import SkeletonRecallLoss, SoftClDiceLoss
+from losses_seg import SkeletonRecallLoss, SoftClDiceLoss, _ops, _skeleton
 from losses_seg._kernels.skeleton import skeleton_grad
 from losses_seg._skeleton import running_skeleton, soft_skeleton, truth_skeleton
 from losses_seg.functional import soft_cl_dice_loss
@@ -226,3 +226,19 @@ def test_errors():
     with pytest.raises(InputError, match="iterations: expected an integer >= 0; got -1"):
         soft_cl_dice_loss(torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4).long(), iterations=-1)
     assert np.isfinite(SoftClDiceLoss()(torch.randn(1, 2, 1, 1), torch.ones(1, 1, 1).long()).item())
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_operator_applies_no_empty_mask(monkeypatch: pytest.MonkeyPatch, ignored: bool) -> None:
+    """A compiled loss always finds a mask; applied in every iteration, an empty one takes most of the time."""
+    masks = []
+
+    def skeleton(pred, target, mask, *_, **__):
+        masks.append(mask)
+        return torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+
+    monkeypatch.setattr(_skeleton, "truth_skeleton", skeleton)
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., 0] = ignored
+    _ops.truth_skeleton_op(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), mask, 2, 0, 2)
+    assert [found is not None for found in masks] == [ignored]
