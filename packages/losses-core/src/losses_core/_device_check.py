@@ -192,7 +192,7 @@ def _exact_convolutions() -> Iterator[None]:
 
 
 class Checked(NamedTuple):
-    """What was found of a loss.
+    """The result of checking a loss.
 
     Attributes:
         name: The loss.

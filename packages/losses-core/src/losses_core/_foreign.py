@@ -104,7 +104,7 @@ def loss_hint(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: What was written. A dotted path, as `torch.nn.MSELoss`, is looked up by its last part.
-        known: The names of all losses, of which alone a hint is made.
+        known: The names of all losses; a hint names one of these.
 
     Example:
         >>> loss_hint("nn.HuberLoss", ["SmoothL1Loss"])

@@ -178,7 +178,7 @@ class Job:
         return tensor.long() if tensor.ndim < x.ndim and tensor.dtype != torch.bool else tensor
 
     def _kept_scale(self) -> float:
-        """What the gradient is multiplied with before it is kept."""
+        """What the gradient is multiplied by before it is kept."""
         return self.grad_scale * self.factor if self.fold and self.factor is not None else self.grad_scale
 
 

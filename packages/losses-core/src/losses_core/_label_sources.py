@@ -36,7 +36,7 @@ _COCO = ("annotations", "categories", "category_id", "id", "image_id", "name")
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into an error that names it.
+    """Convert any exception that is raised while a file is read into an error that names the file.
 
     Raises:
         InputError: Anything was raised that is no `LossesError`.

@@ -46,7 +46,7 @@ class NormalizerOfTarget(Evaluation):
     ) -> Tensor:
         """Compute what ``mean`` divides by, from the target alone, before the forward.
 
-        Summed over micro-batches and given back as ``avg_factor``, it makes accumulated gradients those of the whole
+        Summed over micro-batches and passed as ``avg_factor``, it makes accumulated gradients those of the whole
         batch. With ``sync_dist`` it is the share of this rank, as ``avg_factor`` is: the loss adds up the ranks.
 
         Args:
@@ -61,8 +61,8 @@ class NormalizerOfTarget(Evaluation):
             where everything is ignored. An ``avg_factor`` of the constructor does not enter.
 
         Raises:
-            InputError: a loss whose rows depend on those of other micro-batches; a target that does not tell the number
-                of classes.
+            InputError: a loss whose rows depend on those of other micro-batches; a target that does not determine the
+                number of classes.
 
         Notes:
             An integer target holds class indices where the loss takes them. Give a multi-hot one as floating.

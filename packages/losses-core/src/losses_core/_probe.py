@@ -55,7 +55,7 @@ class Term(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a term gave.
+    """The measurements of a term.
 
     Attributes:
         label: The term.
@@ -77,7 +77,7 @@ class Measured(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the gradients say of the weights.
+    """What the gradients imply for the weights.
 
     Attributes:
         dominant: The term that dominates, if one does.

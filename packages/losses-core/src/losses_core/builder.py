@@ -26,7 +26,7 @@ __all__ = ["build_loss", "build_multi_loss", "find_faults"]
 
 
 def build_loss(config: Config) -> AnyLoss:
-    """Build what a config describes.
+    """Build a loss from its config.
 
     Args:
         config: A loss's name; a mapping with `type` and the parameters of that loss (`weight` is another name for

@@ -32,8 +32,8 @@ class ChunkedLoss(Wrapper):
     Value and gradients are those of the loss of all logits at once. The gradients in the features and in the head are
     computed with the value, one chunk after the other, so the backward pass only scales them.
 
-    Use when: the logits are what fills the memory, as with vocabularies of 100,000 tokens, distillation between two
-    such heads, or dense prediction at full resolution. Not for logits that fit: one call on all of them is faster.
+    Use when: the logits fill the memory, as with vocabularies of 100,000 tokens, distillation between two such heads,
+    or dense prediction at full resolution. Where they fit, one call on all of them is faster.
 
     Args:
         loss: a loss, or the config of one. Its value must be a sum over rows divided by a normalizer; a loss that
@@ -56,13 +56,14 @@ class ChunkedLoss(Wrapper):
 
     Raises:
         ConfigError: a loss that couples rows, or an option outside its range.
-        InputError: what the loss raises for a chunk; ``reduction='none'``; a head that is no head, or has batch
-            statistics; a target or weight that requires a gradient, or lacks the leading axes of the features.
+        InputError: what the loss raises for a chunk; ``reduction='none'``; a head that is neither a module nor a pair,
+            or has batch statistics; a target or weight that requires a gradient, or lacks the leading axes of the
+            features.
 
     Notes:
-        Dropout in the head draws for each chunk. The head runs under the caller's autocast, the loss in float32. Half
-        precision gradients of the head are added up in float32. The gradient cannot be differentiated again. A compiler
-        has one graph break at this loss.
+        Dropout in the head draws for each chunk. The head runs under the caller's autocast, the loss in float32.
+        Gradients of a half-precision head are accumulated in float32. The gradient cannot be differentiated again. A
+        compiler has one graph break at this loss.
 
     Example:
         >>> import torch

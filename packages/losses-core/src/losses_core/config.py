@@ -34,7 +34,7 @@ def load_config(path: str | PathLike[str], key: str | None = "loss") -> Any:
         key: Where in the file the config is; dots lead into nested mappings, as `train.loss`. None: the whole file.
 
     Returns:
-        What stands under the key, for `build_loss`. The `from` of a `class_weight`, which is relative to the file, is
+        The value of the key, for `build_loss`. The `from` of a `class_weight`, which is relative to the file, is
         an absolute path in it.
 
     Raises:

@@ -89,10 +89,10 @@ def reduce_mean(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
 
 
 def gather_cat(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """Concatenate the tensors of all ranks along the first axis, in rank order; the gradient comes back to each.
+    """Concatenate the tensors of all ranks along the first axis; each rank gets the gradient of its own rows.
 
-    The ranks may hold different numbers of rows, also none. The numbers are exchanged first, which waits for the
-    device.
+    They are in rank order. The ranks may hold different numbers of rows, also none. The numbers are exchanged first,
+    which waits for the device.
 
     Args:
         tensor: (N,…); only N may differ between ranks.

@@ -27,8 +27,8 @@ class LossesError(Exception):
     """The base of every error that this library raises on purpose.
 
     Args:
-        text: What was expected, what was received, and what to do. It is kept in a bounded length, and with characters
-            that a terminal would act on escaped.
+        text: What was expected, what was received, and what to do. A long text is shortened, and control characters are
+            escaped.
 
     Example:
         >>> try:
@@ -49,7 +49,7 @@ class LossesError(Exception):
 
 
 class RegistryError(LossesError):
-    """A name could not be turned into a loss class, or a class into a name."""
+    """A name has no loss class, or a class has no name."""
 
 
 class UnknownLossError(RegistryError, KeyError):
@@ -65,15 +65,15 @@ class AmbiguousLossError(RegistryError):
 
 
 class DuplicateLossError(RegistryError, ValueError):
-    """Another loss was registered under a name that is taken."""
+    """A loss was registered under a name that another loss has."""
 
 
 class LossLoadError(RegistryError, ImportError):
-    """A package declares the name, but what it declares cannot be imported or is no loss."""
+    """A package declares the name, but its entry point cannot be imported, or is not a loss."""
 
 
 class ConfigError(LossesError, ValueError):
-    """A config does not say what to build.
+    """A config is invalid.
 
     Args:
         text: What is wrong.
@@ -142,7 +142,7 @@ _IN_CONFIG: dict[type, type[ConfigError]] = {
 
 
 def config_error(text: str, path: str, hint: str, cause: Exception | None) -> ConfigError:
-    """A `ConfigError` with its cause; of a registry error it is the kind as well."""
+    """A `ConfigError` with its cause; where that is a registry error, it is an instance of the same class too."""
     error = _IN_CONFIG.get(type(cause), ConfigError)(text, path, hint)
     error.__cause__ = cause
     return error

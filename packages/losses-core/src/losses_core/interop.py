@@ -54,7 +54,7 @@ def compute_loss_func(
 
     Raises:
         ConfigError: A term that is divided by the number of items ignores another label than -100, which the Trainer
-            counts; `items` names no term; or `accumulation_steps` is no number of steps.
+            counts; an entry of `items` is not a term; or `accumulation_steps` is not an integer ≥ 1.
 
     Example:
         >>> import torch

@@ -42,7 +42,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
     """A read-only mapping of names to loss classes, filled by entry points and `register`.
 
     `registry[name]` imports the class; `in`, `iter`, `len` and `describe` import nothing. Where two distributions
-    declare one name, iteration gives their qualified names, `distribution:Name`, which can always be asked for.
+    declare one name, iteration gives their qualified names, `distribution:Name`, which always work.
 
     Args:
         name: What the registry is called in its `repr`.
@@ -150,7 +150,7 @@ class Registry(Mapping[str, "type[BaseLoss]"]):
         return cls
 
     def describe(self, name: str) -> LossInfo:
-        """What is known of a loss; imports nothing.
+        """Describe a loss without importing it.
 
         Args:
             name: A name, plain or qualified.

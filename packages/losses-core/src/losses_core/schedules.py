@@ -25,7 +25,7 @@ class Schedule(abc.ABC):
     r"""A factor :math:`f(t)`, times :math:`\min((t + 1) / \text{warmup}, 1)` with a warm-up. Base class.
 
     Args:
-        warmup: length over which the factor rises from nothing, in steps or whatever t counts. Default: 0.
+        warmup: length over which the factor rises from 0, in the unit of t. Default: 0.
     """
 
     type: ClassVar[str]
@@ -79,7 +79,7 @@ class Schedule(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """One value at all times, but for the warm-up.
+    """A constant factor, apart from the warm-up.
 
     Args:
         value: the factor ≥ 0. Default: 1.
@@ -173,7 +173,7 @@ SCHEDULES: dict[str, type[Schedule]] = {cls.type: cls for cls in (Constant, Line
 
 
 def build_schedule(config: Any, where: str = "schedule") -> Schedule:
-    """Build what a config describes: a mapping with `type` and the parameters of that schedule, or a schedule.
+    """Build a schedule from its config: a mapping with `type` and the parameters of that schedule, or a schedule.
 
     Raises:
         ConfigError: The config has a fault.

@@ -35,7 +35,7 @@ def config_schema(key: str | None = None) -> Schema:
     """The JSON Schema (draft 7) of a config, for every loss that is installed and can be loaded.
 
     Args:
-        key: Where in a file the config is, as `loss` or `train.loss`; what else the file holds is not looked at. None:
+        key: Where in a file the config is, as `loss` or `train.loss`; the rest of the file is not checked. None:
             the config is all there is.
 
     Returns:

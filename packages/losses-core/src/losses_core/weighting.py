@@ -58,7 +58,7 @@ class ScheduledWeighting(Weighting):
 
     with :math:`f_k` a schedule of `losses_core.schedules`: constant, linear, cosine or step, each with a warm-up.
 
-    Use when: a term is to come in late, fade out, or wait for the others: boundary losses, distillation, regularisers.
+    Use when: a term should start late, fade out, or wait for the others: boundary losses, distillation, regularisers.
 
     Args:
         schedules: Label → schedule, or its config: a mapping with `type` and its parameters. A term that has none keeps
@@ -207,7 +207,7 @@ WEIGHTINGS: dict[str, type[Weighting]] = {cls.__name__: cls for cls in (Schedule
 
 
 def build_weighting(config: Any, where: str = "weighting") -> Weighting:
-    """Build what a config describes: a mapping with `type` and parameters, the name alone, or a weighting.
+    """Build a weighting from its config: a mapping with `type` and parameters, the name alone, or a weighting.
 
     Raises:
         ConfigError: The config has a fault.

@@ -106,8 +106,8 @@ class GaussianFocalLoss(BaseLoss):
 
     Notes:
         mmdet takes probabilities and adds 1e-12 inside the logarithm, which is 0 in fp16: its loss is infinite at a
-        saturated probability. With ``use_sigmoid=False`` logarithms are at least -100 here. A heatmap of half precision
-        rounds values close to 1 to peaks: keep targets in float32.
+        saturated probability. With ``use_sigmoid=False`` this library bounds logarithms below by -100. A heatmap of
+        half precision rounds values close to 1 to peaks: keep targets in float32.
     """
 
     example = examples.Example(_draw, (2, 3, 16, 16), PATH).probabilities_if("use_sigmoid", False)

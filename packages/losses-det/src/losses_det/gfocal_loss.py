@@ -171,7 +171,8 @@ class DistributionFocalLoss(BaseLoss):
         NeurIPS 2020, arXiv 2006.04388.
 
     Notes:
-        Exact at y = reg_max, where well-known implementations read a bin that does not exist or ask for targets below.
+        Exact at y = reg_max, where well-known implementations read a bin that does not exist or require targets below
+        it.
         In GFL and YOLO heads the four sides of a box share one weight: give it as (N,) with pred (N, 4(reg_max+1)).
     """
 

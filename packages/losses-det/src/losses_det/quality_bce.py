@@ -111,8 +111,9 @@ class MatchabilityAwareLoss(BaseLoss):
         Huang et al., DEIM: DETR with Improved Matching for Fast Convergence, CVPR 2025, arXiv 2412.04234.
 
     Notes:
-        Equals ``loss_labels_mal`` of the authors and of transformers, which pass every term through ``nan_to_num``:
-        NaN stays visible here. The class default of gamma is 2 in the authors' code. Also registered as ``MALoss``.
+        Equals ``loss_labels_mal`` of the authors and of transformers, which pass every term through ``nan_to_num``;
+        this library does not hide a NaN. The class default of gamma is 2 in the authors' code. Also registered as
+        ``MALoss``.
     """
 
     example = examples.QUALITY

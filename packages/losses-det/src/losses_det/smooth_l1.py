@@ -230,8 +230,8 @@ class BalancedL1Loss(BaseLoss):
         Pang et al., Libra R-CNN: Towards Balanced Learning for Object Detection, CVPR 2019, arXiv 1904.02701.
 
     Notes:
-        Equals the paper at beta = 1. For other values mmdet's formula has a jump in the gradient at beta, and one
-        other than 0 at 0; here value and gradient are continuous, and the gradient is 0 at 0, for every beta.
+        Equals the paper at beta = 1. For other values mmdet's formula has a jump in the gradient at beta, and one other
+        than 0 at 0; in this library value and gradient are continuous, and the gradient is 0 at 0, for every beta.
     """
 
     example = examples.VALUES

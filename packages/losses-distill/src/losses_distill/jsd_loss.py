@@ -173,8 +173,8 @@ class GeneralizedJSDLoss(BaseLoss):
     Notes:
         Equal to TRL's ``generalized_jsd_loss`` with ``labels``; like TRL, Liger and DistiLLM it does not multiply by T²
         (`KnowledgeDistillationLoss` and DistillKit do). DistiLLM's forward form lacks the entropy of the teacher: the
-        same gradient, another value. Its logarithm of the mixed probabilities is NaN at a logit gap of 200; here gaps
-        of thousands are exact. For the mean over the tokens of several accumulated batches pass their number as
+        same gradient, another value. Its logarithm of the mixed probabilities is NaN at a logit gap of 200; this loss
+        is exact at gaps of thousands. For the mean over the tokens of several accumulated batches pass their number as
         ``avg_factor``. Saved for backward, beside the two logits, is one tensor of their size and dtype, the gradient.
     """
 

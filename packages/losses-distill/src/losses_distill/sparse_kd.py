@@ -218,11 +218,11 @@ class SparseKDLoss(BaseLoss):
     Notes:
         ``'bucket'`` is TRL's ``loss_add_tail`` and DistillKit's symmetric_uniform, ``'ignore'`` TRL's without the tail,
         ``'renormalize'`` DistillKit's zero. S₀ is the logsumexp of the other logits. TRL takes 1 - ΣS, clamped: for a
-        student that is sure (a logit of 60) its tail has no gradient, where -p₀ is right. Where ``temperature`` differs
-        from ``teacher_temperature``, p and p₀ are raised to the ratio of the two and normalized. That is exact if the
-        ids are all classes; else the rest counts as one class, an approximation. A position without any entry has loss
-        0 and is counted: ignore it by its label. Saved for backward, beside the inputs, is one tensor of the size and
-        dtype of the logits, the gradient.
+        confident student (a logit of 60) its tail has no gradient; the correct one is -p₀. Where ``temperature``
+        differs from ``teacher_temperature``, p and p₀ are raised to the ratio of the two and normalized. That is exact
+        if the ids are all classes; else the rest counts as one class, an approximation. A position without any entry
+        has loss 0 and is counted: ignore it by its label. Saved for backward, beside the inputs, is one tensor of the
+        size and dtype of the logits, the gradient.
     """
 
     function = sparse_kd_loss

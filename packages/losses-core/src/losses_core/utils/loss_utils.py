@@ -116,7 +116,7 @@ def get_class_weight(
 
     Raises:
         InputError: labels that are not integers or out of range, counts that are negative, an unknown method, ``beta``
-            outside [0, 1); labels and counts, or an option that is for labels together with counts.
+            outside [0, 1); both labels and counts; an option for labels together with counts.
 
     Example:
         >>> get_class_weight([0, 0, 0, 1])

@@ -193,8 +193,8 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Give an unreduced loss function the arguments ``weight``, ``reduction`` and ``avg_factor``.
 
     ``f(pred, target, **options)`` becomes ``f(pred, target, weight=None, reduction='mean', avg_factor=None,
-    **options)`` under the rules of `weight_reduce_loss`; half precision is computed in float32, and what stands at an
-    element of weight zero cannot reach the gradient.
+    **options)`` under the rules of `weight_reduce_loss`; half precision is computed in float32, and an element of
+    weight zero has a gradient of exactly zero.
 
     Args:
         loss_func: takes ``pred`` and ``target`` first and returns the loss of each element.

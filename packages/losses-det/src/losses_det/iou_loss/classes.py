@@ -25,7 +25,7 @@ class IoULoss(PenalizedBoxLoss):
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -51,7 +51,8 @@ class IoULoss(PenalizedBoxLoss):
 
     Notes:
         The loss of boxes that do not overlap is -ln eps in ``log`` (1 in the other modes), without a gradient: use one
-        of the other five losses where that happens. There ``mode`` replaces only the first term, by default ``linear``.
+        of the other five losses where that happens. In those ``mode`` replaces only the first term; its default is
+        ``linear``.
     """
 
     function = iou_loss
@@ -85,7 +86,7 @@ class GIoULoss(PenalizedBoxLoss):
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -124,7 +125,7 @@ class DIoULoss(PenalizedBoxLoss):
 
     with :math:`d` the distance of the centres and :math:`c` the diagonal of the smallest box around both.
 
-    Use when: box regression where boxes lie inside one another, where GIoU is no more than IoU.
+    Use when: box regression where boxes lie inside one another, where GIoU reduces to IoU.
 
     Args:
         eps: lower bound of every denominator > 0, never added: the loss of equal boxes is exactly 0. Default: 1e-6.
@@ -132,7 +133,7 @@ class DIoULoss(PenalizedBoxLoss):
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -181,7 +182,7 @@ class CIoULoss(PenalizedBoxLoss):
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:
@@ -207,8 +208,8 @@ class CIoULoss(PenalizedBoxLoss):
 
     Notes:
         Equals torchvision's ``complete_box_iou_loss`` but for its eps, which is added. mmdet's is NaN for most equal
-        boxes, torchvision's gradient at height 0. The derivative of the angle, 1 / diagonal, is bounded where
-        that is below √eps. Alpha is used whatever the overlap: some codes switch it on at IoU > 0.5.
+        boxes, and torchvision's gradient is NaN at height 0. The derivative of the angle, 1 / diagonal, is bounded
+        where that is below √eps. Alpha is used whatever the overlap: some codes switch it on at IoU > 0.5.
     """
 
     function = ciou_loss
@@ -230,7 +231,7 @@ class EIoULoss(PenalizedBoxLoss):
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh`` (centre, size) or ``ltwh`` (corner, size). Default: ``xyxy``.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:

@@ -80,7 +80,7 @@ def iou_loss(
         bbox_format: ``xyxy``, ``xywh`` = ``cxcywh``, or ``ltwh``.
         power: exponent of the IoU and of each penalty ≥ 1, in ``linear`` alone.
         inner_ratio: f takes the IoU of boxes scaled by it; None: of the boxes.
-        focal_gamma: exponent ≥ 0 of the IoU that the loss is multiplied with.
+        focal_gamma: exponent ≥ 0 of the IoU that the loss is multiplied by.
         pairwise: every box of ``pred``, (…,Q,4), with every box of ``target``, (…,M,4).
 
     Returns:

@@ -32,7 +32,7 @@ class SIoULoss(PenalizedBoxLoss):
         theta: exponent of the shape term ≥ 1, from 2 to 6 in the paper. Default: 4.
         power: exponent of the IoU and of each penalty ≥ 1, with ``linear`` alone; Alpha-IoU takes 3. Default: 1.
         inner_ratio: f takes the IoU of both boxes scaled about their centres by it, > 0 (Inner-IoU). Default: None.
-        focal_gamma: the loss is multiplied with IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
+        focal_gamma: the loss is multiplied by IoU^γ, a constant in the gradient, ≥ 0 (Focal-EIoU). Default: 0.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.
 
     Shape:

@@ -36,8 +36,9 @@ class HungarianMatcher(nn.Module):
 
     Use when: training a detector whose predictions are a set, as DETR and its successors are.
 
-    All layers and images are computed together, on the device of the predictions. The costs are copied to the CPU at
-    once, which is the only wait, and the indices back at once. Nothing has a gradient, and there are no parameters.
+    All layers and images are computed together, on the device of the predictions. The costs are copied to the CPU in
+    one transfer, the only synchronization, and the indices are copied back in one. Nothing has a gradient, and there
+    are no parameters.
 
     Args:
         costs: cost → weight ≥ 0, or a mapping with ``weight`` (default 1) and options of `pairwise_cost`. RT-DETR:

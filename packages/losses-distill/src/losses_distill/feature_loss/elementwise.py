@@ -245,8 +245,8 @@ class FeatureCosineLoss(FeatureLoss):
         Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv 1412.6550 (with the squared difference).
 
     Notes:
-        At a vector of zeros torch's ``cosine_similarity`` has gradients of 1/eps; here they are 0. The adapter is
-        trained only if the optimizer has its parameters: build it from ``losses_core.trainable_parameters(model,
+        At a vector of zeros torch's ``cosine_similarity`` has gradients of 1/eps; those of this loss are 0. The adapter
+        is trained only if the optimizer has its parameters: build it from ``losses_core.trainable_parameters(model,
         loss)`` and let ``losses_core.check_optimizer(optimizer, loss)`` verify this.
     """
 

@@ -93,7 +93,7 @@ def _decouple(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class DKDLoss(BaseLoss):
-    r"""Knowledge distillation that weighs the true class and the other classes on their own.
+    r"""Knowledge distillation with separate weights for the true class and for the other classes.
 
     With :math:`q, p` the softened probabilities of teacher and student, :math:`t` the label and
     :math:`\hat q_c = q_c/(1-q_t)`, :math:`\hat p_c = p_c/(1-p_t)` those of the other classes among themselves,
@@ -146,9 +146,9 @@ class DKDLoss(BaseLoss):
 
     Notes:
         Computed in log space, so that logit gaps of thousands are exact; the authors' code takes logarithms of
-        probabilities and is inf at a gap of 160. It subtracts 1000 from the logit of the true class, which is excluded
-        exactly here. Neither part is ever negative. With two classes NCKD is 0, and a warning says so once. Saved for
-        backward, beside the two logits, is one tensor of their size and dtype, the gradient.
+        probabilities and is inf at a gap of 160. It subtracts 1000 from the logit of the true class, which this loss
+        excludes exactly. Neither part is ever negative. With two classes NCKD is 0, and a warning says so once. Saved
+        for backward, beside the two logits, is one tensor of their size and dtype, the gradient.
     """
 
     function = dkd_loss

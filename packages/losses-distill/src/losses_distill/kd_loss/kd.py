@@ -127,7 +127,7 @@ class KnowledgeDistillationLoss(BaseLoss):
         and student contribute 0 (NaN in torch's ``kl_div`` with ``log_target=True``). The loss is never negative, also
         where both distributions are nearly equal. Saved for backward, beside the two logits, is one tensor of their
         size and dtype, the gradient. The std of ``logit_standardize`` is that of the paper, over C; the authors' code
-        takes C - 1. mmrazor averages dense logits over N, as ``batchmean`` does here; ``mean`` averages over positions.
+        takes C - 1. mmrazor averages dense logits over N, as ``batchmean`` does; ``mean`` averages over positions.
     """
 
     function = kd_loss

@@ -216,7 +216,7 @@ class RKDAngleLoss(RelationLoss):
     Notes:
         The published weight is 50, beside 25 for the distances. Computed from squared distances by the law of cosines,
         in chunks: the well-known code saves N²·D numbers, 320 times the embeddings at N = 128. Its gradients reach 1e9
-        where two samples are equal; here they stay small. The loss of one sample is 0.
+        where two samples are equal; those of this loss stay small. The loss of one sample is 0.
     """
 
     function = rkd_angle_loss

@@ -49,8 +49,8 @@ class SPLoss(RelationLoss):
         G = F F^\top, \qquad \hat G_{i} = \frac{G_{i}}{\lVert G_{i} \rVert_2}, \qquad
         l_{ij} = \big( \hat G^s_{ij} - \hat G^t_{ij} \big)^2
 
-    Use when: samples that are similar to the teacher should be so to the student; of features of any width or size, as
-    only the batch has to be the same.
+    Use when: samples that are similar for the teacher should be similar for the student. Features may have any width or
+    size; only the batch must be the same.
 
     Args:
         eps: a row of similarities whose length is no more than this becomes 0, with gradient 0. Default: 1e-12.

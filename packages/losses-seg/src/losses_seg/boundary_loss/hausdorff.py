@@ -163,9 +163,9 @@ class HDLoss(PixelLoss):
 
     Args:
         alpha: exponent of the distances > 0. Default: 2.
-        ignore_index: label of the pixels that are ignored: they have no error, no gradient, and are nobody's nearest
-            pixel; in [0,C) it excludes that class too. Default: 255. May also be given per call, also as None: nothing
-            is ignored.
+        ignore_index: label of the pixels that are ignored: they have no error and no gradient, and no distance is
+            measured to them; in [0,C) it excludes that class too. Default: 255. May also be given per call, also as
+            None: nothing is ignored.
         include_background: whether class 0 is averaged too (one channel is always averaged). Default: True.
         pred_mask: the predicted mask: ``'argmax'``, or ``'threshold'`` p > 0.5, which one channel always uses.
             Default: ``'argmax'``.

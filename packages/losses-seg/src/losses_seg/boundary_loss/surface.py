@@ -179,9 +179,9 @@ class SurfaceLoss(PixelLoss):
 
     Notes:
         MONAI calls this loss ``BoundaryLoss``; it equals this one, and has no spacing. The authors subtract 1 for every
-        spacing, so that with pixels below 1 mm φ is positive inside; here it never is. A class that is absent from an
-        image, or fills it, has no contour: φ is 0, and the pair is counted (the authors' field of a full mask is
-        undefined).
+        spacing, so that with pixels below 1 mm φ is positive inside; in this library it never is. A class that is
+        absent from an image, or fills it, has no contour: φ is 0, and the pair is counted (the authors' field of a full
+        mask is undefined).
     """
 
     coupled = "image"

@@ -128,8 +128,8 @@ class DiceFocalLoss(CompoundLoss):
 
     Raises:
         InputError: a shape or a dtype that does not fit; a label outside [0,C) that is not ``ignore_index``; a sample
-            weight with ``per_image=False``; ``reduction='none'`` or an ``avg_factor``, for which a ``CombinedLoss``
-            is.
+            weight with ``per_image=False``; ``reduction='none'`` or an ``avg_factor``: use a ``CombinedLoss`` for
+            these.
         ConfigError: an option outside its range.
 
     Example:

@@ -66,7 +66,7 @@ class OHEMCrossEntropyLoss(_HardPixelLoss):
 
     .. math::
         l_i = -\log p_{y_i}, \qquad
-        H = \{ i : l_i > -\log t \} \ \text{ if that are at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}, \qquad
+        H = \{ i : l_i > -\log t \} \ \text{ if these are at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}, \qquad
         \text{mean} = \frac{\sum_{i \in H} w_{y_i} l_i}{\sum_{i \in H} w_{y_i}}
 
     with :math:`l_{(K)}` the K-th largest loss of the batch, ties kept.
@@ -77,7 +77,7 @@ class OHEMCrossEntropyLoss(_HardPixelLoss):
         thresh: t, the probability of the true class below which a pixel is hard, in (0,1]; 1: every pixel is; None: the
             K hardest alone. Default: 0.7.
         min_kept: K, an int ≥ 1, or a float in (0,1] for that share of the pixels that are not ignored. With fewer than
-            K pixels in a call nothing is mined. Default: 100000.
+            K pixels in a call, all are kept. Default: 100000.
         ignore_index: label of the pixels that are ignored and get no gradient. Default: 255. May also be given per
             call, also as None: nothing is ignored.
         class_weight: list or tensor of C weights ≥ 0; mining uses the loss without it. Default: none.
@@ -139,7 +139,7 @@ class OHEMBinaryLoss(_HardPixelLoss):
 
     .. math::
         l_i = -\left[ y_i \log \sigma(x_i) + (1-y_i) \log(1-\sigma(x_i)) \right], \qquad
-        H = \{ i : l_i > -\log t \} \ \text{ if that are at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}
+        H = \{ i : l_i > -\log t \} \ \text{ if these are at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}
 
     with :math:`l_{(K)}` the K-th largest loss of the batch, ties kept; mean: :math:`\sum_H l_i / |H|`.
 
@@ -149,7 +149,7 @@ class OHEMBinaryLoss(_HardPixelLoss):
         thresh: t, the probability of the true class below which an element is hard, in (0,1]; 1: every element is;
             None: the K hardest alone. Default: 0.7.
         min_kept: K, an int ≥ 1, or a float in (0,1] for that share of the elements that are not ignored. With fewer
-            than K elements in a call nothing is mined. Default: 100000.
+            than K elements in a call, all are kept. Default: 100000.
         ignore_index: value of the elements that are ignored and get no gradient. Default: 255. May also be given per
             call, also as None: nothing is ignored.
         **options: ``loss_weight``, ``reduction``, ``avg_factor``, ``loss_name``, ``sync_dist`` of `BaseLoss`.

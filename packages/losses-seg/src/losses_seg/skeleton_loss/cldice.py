@@ -202,8 +202,8 @@ class SoftClDiceLoss(BatchReducedLoss):
     Notes:
         The authors' code ignores its number of iterations (it is always 10), erodes twice per step, and sums over batch
         and classes. MONAI has 3 iterations by default, sums over classes, and adds 1e-4 below: equal for one foreground
-        class up to that. There autograd keeps about 20 maps per iteration; here two, of the images and classes at hand.
-        No gradient reaches S(g).
+        class up to that. Autograd keeps about 20 maps per iteration of both; this loss keeps two, of some images and
+        classes at a time. No gradient reaches S(g).
     """
 
     function = soft_cl_dice_loss

@@ -124,7 +124,7 @@ class FocalTverskyLoss(RegionLoss):
     Notes:
         ``alpha`` weights the false positives; in the authors' code it weights the false negatives. The power is that of
         each image and class. segmentation_models_pytorch raises the mean to ``gamma``, which is another loss. For γ < 1
-        the derivative at TI = 1 is infinite; here it is that of a line through 0, below the machine epsilon.
+        the derivative at TI = 1 is infinite; below the machine epsilon this loss uses that of a line through 0.
     """
 
     function = focal_tversky_loss

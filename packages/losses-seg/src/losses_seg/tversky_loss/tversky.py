@@ -122,7 +122,7 @@ class TverskyLoss(RegionLoss):
     Notes:
         ``alpha`` weights the false positives, as in the paper, MONAI and segmentation_models_pytorch; in ivadomed and
         in the code of the focal Tversky loss it weights the false negatives. With α = β = 0.5 it equals
-        ``DiceLoss(naive_dice=True, smooth=2*s)``, as the true positives are counted once here and twice there; with
+        ``DiceLoss(naive_dice=True, smooth=2*s)``, as Tversky counts the true positives once and Dice twice; with
         α = β = 1 it equals `JaccardLoss`. Sums are in float32 or better: of 512² pixels
         in float16 segmentation_models_pytorch returns NaN. For soft targets TP is (Σp + Σg - Σ\|p-g\|)/2, so that the
         loss of a perfect soft prediction is 0.
