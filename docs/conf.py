@@ -21,6 +21,7 @@ extensions = [
     "sphinx_design",
     "mathml",
     "loss_pages",
+    "narrow_tables",
 ]
 exclude_patterns = ["_build", "_generated", "examples"]
 nitpicky = True

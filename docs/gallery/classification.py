@@ -14,7 +14,7 @@ PLOTS: dict[str, Plot] = {
         MARGIN,
         (-5, 8),
         tuple(Curve(f"label_smoothing={s}", label, {"label_smoothing": s}) for s in (0.0, 0.1, 0.3)),
-        "Two classes. With smoothing the loss has its minimum at a finite margin: a more certain answer costs again.",
+        "Two classes. With smoothing the loss has its minimum at a finite margin, and grows again beyond it.",
         gradient="the margin",
     ),
     "BinaryCrossEntropyLoss": elements(
@@ -34,7 +34,7 @@ PLOTS: dict[str, Plot] = {
         "probability of the true class",
         (-6, 6),
         tuple(Curve(f"gamma={g:g}", label, {"gamma": g, "alpha": None}) for g in (0.0, 1.0, 2.0, 5.0)),
-        "Two classes, `alpha=None`. `gamma=0` is cross-entropy; a larger gamma turns away from what is right already.",
+        "Two classes, `alpha=None`. `gamma=0` is cross-entropy; a larger gamma down-weights easy examples more.",
         axis=torch.sigmoid,
         gradient="the logit",
         limit=5,
@@ -58,8 +58,8 @@ PLOTS: dict[str, Plot] = {
         gradient="the margin",
     ),
     "AsymmetricLoss": elements(
-        "One logit. Negatives below the probability margin `clip` cost nothing. The gradient does not pass through the "
-        "focusing factor unless it is asked to, so it is not the slope of the curve on the left.",
+        "One logit. The loss of a negative below the probability margin `clip` is 0. By default no gradient flows "
+        "through the focusing factor, so the right plot is not the derivative of the left one.",
         Curve("target 1", element(1)),
         Curve("target 0", element(0)),
         Curve("target 0, clip=0", element(0), {"clip": 0.0}),
@@ -76,8 +76,8 @@ PLOTS: dict[str, Plot] = {
         MARGIN,
         (-5, 8),
         tuple(Curve(f"epsilon={e:g}", label, {"epsilon": e}) for e in (0.0, 1.0, 2.0, -1.0)),
-        "Two classes. `epsilon=0` is cross-entropy. ε changes the loss of samples that are nearly right most, relative "
-        "to what it is there.",
+        "Two classes. `epsilon=0` is cross-entropy. Relative to the loss, ε changes that of nearly correct samples "
+        "most.",
         gradient="the margin",
     ),
     "PolyFocalLoss": elements(
@@ -133,7 +133,7 @@ PLOTS: dict[str, Plot] = {
         ),
         "Two classes, and how many samples there are of the true one and of the other. `p=q=0` is cross-entropy. A "
         "rarer class is pushed down less while its logit is below that of the true class, and more while it is above. "
-        "The gradient does not pass through the factors, so it is not the slope of the curve on the left.",
+        "No gradient flows through the factors, so the right plot is not the derivative of the left one.",
         gradient="the margin",
         part=(0,),
     ),

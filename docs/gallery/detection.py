@@ -31,8 +31,8 @@ PLOTS: dict[str, Plot] = {
         SHIFT,
         (-1.6, 1.6),
         tuple(Curve(f"mode='{mode}'", box(1, 1), {"mode": mode}) for mode in ("log", "linear", "square")),
-        "A unit box moves over a unit square. From a shift of one width on they are disjoint and nothing has a "
-        "gradient; `log` then stands at −ln(eps) = 13.8, above the picture.",
+        "A unit box moves over a unit square. From a shift of one width on they are disjoint, and the gradient "
+        "is 0. With `mode='log'` the loss is −ln(eps) = 13.8 there, outside the plotted range.",
         gradient="the shift",
         limit=5,
         steepest=8,
@@ -54,8 +54,8 @@ PLOTS: dict[str, Plot] = {
         "distance of the box, in widths of the target",
         (0.02, 2.5),
         tuple(Curve(f"towards {degrees}°", towards(degrees)) for degrees in (0, 20, 45)),
-        "A unit box moves away from a unit square, along an axis or askew. The angle changes how much the distance "
-        "counts.",
+        "A unit box moves away from a unit square, along an axis or diagonally. The penalty of the distance depends "
+        "on the angle.",
         gradient="the distance",
     ),
     "SmoothL1Loss": Plot(
@@ -118,7 +118,7 @@ PLOTS: dict[str, Plot] = {
         gradient="the shift",
     ),
     "GaussianFocalLoss": elements(
-        "One logit of a heatmap. A negative beside a peak (y = 0.8) has next to no loss.",
+        "One logit of a heatmap. The loss of a negative beside a peak (y = 0.8) is almost 0.",
         Curve("peak, y = 1", element(1.0)),
         Curve("y = 0.5", element(0.5)),
         Curve("y = 0.8", element(0.8)),

@@ -25,8 +25,8 @@ PLOTS: dict[str, Plot] = {
             *(Curve(f"temperature={T:g}", against_teacher, {"temperature": T}) for T in (1.0, 4.0)),
             Curve("temperature=1, reverse", against_teacher, {"temperature": 1.0, "kl_direction": "reverse"}),
         ),
-        "Two classes; the teacher's margin is 2. Reverse, the cost of being too certain grows and that of the opposite "
-        "shrinks.",
+        "Two classes; the teacher's margin is 2. The reverse direction increases the loss of a student that is too "
+        "confident, and reduces that of one that is not confident enough.",
         gradient="the margin",
     ),
     "DKDLoss": Plot(
@@ -68,7 +68,7 @@ PLOTS: dict[str, Plot] = {
         (-4, 8),
         tuple(Curve(f"tail={tail}", listed, {"tail": tail}) for tail in ("bucket", "ignore", "renormalize")),
         "Four classes, two of them listed. Without the tail the loss may be negative; renormalized, the student learns "
-        "that there is no other class.",
+        "that the other classes have probability 0.",
         gradient="the logit",
     ),
     "BinaryKDLoss": Plot(
@@ -78,7 +78,7 @@ PLOTS: dict[str, Plot] = {
             *(Curve(f"teacher's logit {value:g}", teacher_logit(value)) for value in (-4.0, 0.0, 2.0)),
             Curve("teacher's logit 2, temperature=4", teacher_logit(2.0), {"temperature": 4.0}),
         ),
-        "The loss is 0 where the logits are equal, also where the teacher is sure that the class is absent.",
+        "The loss is 0 where the logits are equal, also where the teacher is certain that the class is absent.",
         gradient="the logit",
     ),
     "FeatureMSELoss": Plot(
@@ -106,7 +106,8 @@ PLOTS: dict[str, Plot] = {
         "activation at one location (the teacher's is 1)",
         (0, 3),
         tuple(Curve(f"p={p:g}", one_location, {"p": p}) for p in (1.0, 2.0, 4.0)),
-        "One of sixteen locations of a feature map is scaled. A larger power p turns to the strongest activations.",
+        "One of sixteen locations of a feature map is scaled. A larger power p gives more weight to the "
+        "strongest activations.",
         gradient="the activation",
     ),
     "MGDLoss": Plot(

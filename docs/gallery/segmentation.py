@@ -40,8 +40,8 @@ PLOTS: dict[str, Plot] = {
             Curve(f"weight_type='{kind}'", two_channels(4), {"weight_type": kind})
             for kind in ("square", "simple", "uniform")
         ),
-        "A disc of radius 4 moves over the true one. The more a class is weighted by its rareness, the more the small "
-        "object counts beside the background.",
+        "A disc of radius 4 moves over the true one. `square` gives the small object the largest weight relative to "
+        "the background.",
         gradient="the shift",
     ),
     "LovaszLoss": Plot(
@@ -71,7 +71,7 @@ PLOTS: dict[str, Plot] = {
         (-14, 14),
         tuple(Curve(f"alpha={alpha:g}", two_channels(5), {"alpha": alpha}) for alpha in (1.0, 1.5, 2.0)),
         "A disc of radius 5 moves over the true one. Errors are weighted by their distance to the contours, to the "
-        "power `alpha`. No gradient passes through the distances, so it is not the slope of the curve on the left.",
+        "power `alpha`. No gradient flows through the distances: the right plot is not the derivative of the left one.",
         gradient="the shift",
     ),
     "TverskyLoss": Plot(
@@ -81,14 +81,16 @@ PLOTS: dict[str, Plot] = {
             Curve(f"alpha={alpha}, beta={beta}", growing(8), {"alpha": alpha, "beta": beta})
             for alpha, beta in ((0.5, 0.5), (0.3, 0.7), (0.7, 0.3))
         ),
-        "A predicted disc grows; the true one has radius 8. With `beta` larger, too small costs more than too large.",
+        "A predicted disc grows; the true one has radius 8. With a larger `beta`, "
+        "a disc that is too small has a larger loss than one that is too large.",
         gradient="the radius",
     ),
     "FocalTverskyLoss": Plot(
         PIXELS,
         (-14, 14),
         tuple(Curve(f"gamma={gamma}", one_channel(5), {"gamma": gamma}) for gamma in (0.75, 1.0, 1.5)),
-        "A disc of radius 5 moves over the true one. The smaller `gamma`, the steeper near the right place.",
+        "A disc of radius 5 moves over the true one. A smaller `gamma` gives a larger gradient near the correct "
+        "position.",
         gradient="the shift",
     ),
     "JaccardLoss": Plot(
@@ -117,8 +119,8 @@ PLOTS: dict[str, Plot] = {
         PIXELS,
         (-14, 14),
         tuple(Curve(f"gamma={gamma}", two_channels(4, 0.2), {"gamma": gamma}) for gamma in (0.0, 1.0, 3.0)),
-        "A disc of radius 4 moves over the true one. The larger `gamma`, the less do pixels count that are nearly "
-        "right; 0 is cross-entropy.",
+        "A disc of radius 4 moves over the true one. The larger `gamma`, the smaller the loss of nearly correct "
+        "pixels; 0 is cross-entropy.",
         gradient="the shift",
     ),
     "SurfaceLoss": Plot(

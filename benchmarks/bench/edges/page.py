@@ -20,25 +20,25 @@ REASONS = {
 
 INTRODUCTION = """# Edge inputs
 
-What each library makes of inputs at the edge of what a loss can be given. This page is written by `nox -s bench`;
-the [benchmark](benchmark.md) is its other half. Date: {date}.
+How each library handles extreme and unusual inputs. `nox -s bench` writes this page; see also the
+[benchmark](benchmark.md). Date: {date}.
 
-Every cell was run, each library in a process of its own. *ok*: value and gradient are finite, the value is right, and
-the gradient is not zero where it should not be. What is right is computed in float64 with NumPy, by the definition of
-that library where libraries differ (whether the mean counts ignored places, whether a Dice loss sums over the batch).
-In half precision a value may be off by 2 %, else by 0.01 %; all this on the CPU, while on a GPU some operations add up
-in float32, so float16 can do better there. Otherwise the cell says what happened:
+Each cell is one loss of one library, run in a process of its own. *ok*: value and gradient are finite, the value is
+correct, and the gradient is not zero where it should not be. The expected value is computed with NumPy in float64, by
+the definition of that library where definitions differ (whether the mean counts ignored pixels, whether a Dice loss
+sums over the batch). The tolerance is 2 % in half precision, else 0.01 %. Everything runs on the CPU; a GPU
+accumulates some sums in float32, so float16 can do better there. Other cells:
 
-- *NaN*, *inf*: the value. *NaN gradient*, *inf gradient*, *zero gradient*: the gradient, where the value may be right.
-- *a for b*: the value is a, and b is right; *a for b to c*: right is anything in between.
-- *raises …*: the error. *without a graph*: a number that `backward()` refuses. *gives the number*: no tensor.
-- *no option*: the library's loss cannot be told to ignore a place, to weight a pair, or not to reduce; not counted.
+- *NaN*, *inf*: the value. *NaN gradient*, *inf gradient*, *zero gradient*: the gradient; the value may be correct.
+- *a for b*: the value is a, and b is correct; *a for b to c*: anything in between is correct.
+- *raises …*: the error. *without a graph*: `backward()` cannot be called. *gives the number*: not a tensor.
+- *no option*: the loss has no option to ignore an element, to weight a pair, or not to reduce; not counted.
 - *–*: the library has no such loss.
 
-The loss of an empty or fully ignored batch should be 0. Logits of ±6e4 are near the end of float16; losses of
-wrong ones are larger than float16 can hold. *torch.compile*: `fullgraph=True`, traced but not translated to machine
+The loss of an empty or fully ignored batch should be 0. Logits of ±6e4 are near the largest float16;
+the losses of wrong ones are beyond it. *torch.compile*: `fullgraph=True`, traced but not translated to machine
 code. *mm\\** is whichever of mmdet, mmseg, mmpretrain and mmrazor has the loss; *PML* is pytorch-metric-learning. The
-value of the Hausdorff distances is not checked, as no two libraries define it alike. The numbers are in
+value of the Hausdorff distances is not checked, as every library defines them differently. The numbers are in
 `benchmarks/results/edges.json`.
 
 Python {python}, {versions}. Peers: {peers}."""

@@ -123,7 +123,9 @@ class AttentionLoss(BaseLoss):
     r"""Difference between the spatial attention maps of a student and of a teacher.
 
     .. math::
-        Q = \operatorname{mean}_c |A_c|^p, \qquad \hat Q = Q / \lVert Q \rVert_2 \text{ per sample}, \qquad
+        Q = \operatorname{mean}_c |A_c|^p, \qquad \hat Q = Q / \lVert Q \rVert_2 \text{ per sample}
+
+    .. math::
         l_\text{code} = (\hat Q_s - \hat Q_t)^2 \text{ per location}, \qquad
         l_\text{paper} = \lVert \hat Q_s - \hat Q_t \rVert_p \text{ per sample}
 

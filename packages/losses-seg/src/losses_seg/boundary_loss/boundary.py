@@ -122,7 +122,9 @@ class BoundaryLoss(PixelLoss):
 
     .. math::
         L_{nc} = 1 - \frac{2 P R}{P + R}, \quad
-        P = \frac{\sum b_p\, b_g^{ext}}{\sum b_p}, \quad R = \frac{\sum b_g\, b_p^{ext}}{\sum b_g}, \quad
+        P = \frac{\sum b_p\, b_g^{ext}}{\sum b_p}, \quad R = \frac{\sum b_g\, b_p^{ext}}{\sum b_g}
+
+    .. math::
         b = \operatorname{maxpool}_{\theta_0}(1-m) - (1-m), \quad b^{ext} = \operatorname{maxpool}_\theta(b)
 
     with the mask m the truth or the probability of class c in image n; P, R or the ratio is 0 where its denominator is.
