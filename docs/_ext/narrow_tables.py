@@ -1,5 +1,6 @@
 """Long names in the cells of tables may be broken between words, so that a table fits into a narrow window."""
 
+import itertools
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ from sphinx.application import Sphinx
 
 # after the punctuation of a call, and before a capital letter within a name
 BREAK = re.compile(r"(?<=[(,=_./])(?=\w)|(?<=[a-z0-9])(?=[A-Z])")
+WITHIN_NAME = '<wbr class="within-name">'  # the style sheet takes these for a narrow window alone
 
 
 def insert_breaks(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -17,8 +19,10 @@ def insert_breaks(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for entry in doctree.findall(nodes.entry):
         for literal in list(entry.findall(nodes.literal)):
             if len(words := BREAK.split(literal.astext())) > 1 and all(isinstance(c, nodes.Text) for c in literal):
-                parts = [part for word in words for part in (nodes.raw("", "<wbr>", format="html"), nodes.Text(word))]
-                literal[:] = parts[1:]
+                literal[:] = [nodes.Text(words[0])]
+                for before, word in itertools.pairwise(words):
+                    html = WITHIN_NAME if before[-1].isalnum() else "<wbr>"
+                    literal += [nodes.raw("", html, format="html"), nodes.Text(word)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

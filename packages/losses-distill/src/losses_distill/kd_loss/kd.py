@@ -74,7 +74,9 @@ class KnowledgeDistillationLoss(BaseLoss):
     student, for each sample or position
 
     .. math::
-        l_\text{forward} = T^2\, \mathrm{KL}(q \,\|\, p) = T^2 \sum_c q_c (\log q_c - \log p_c), \qquad
+        l_\text{forward} = T^2\, \mathrm{KL}(q \,\|\, p) = T^2 \sum_c q_c (\log q_c - \log p_c)
+
+    .. math::
         l_\text{reverse} = T^2\, \mathrm{KL}(p \,\|\, q) = T^2 \sum_c p_c (\log p_c - \log q_c)
 
     The mean divides by the number of positions, ``batchmean`` by N; for (N,C) logits they are equal.

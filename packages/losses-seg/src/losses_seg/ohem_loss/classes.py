@@ -66,7 +66,9 @@ class OHEMCrossEntropyLoss(_HardPixelLoss):
 
     .. math::
         l_i = -\log p_{y_i}, \qquad
-        H = \{ i : l_i > -\log t \} \ \text{ if at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}, \qquad
+        H = \{ i : l_i > -\log t \} \ \text{ if at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}
+
+    .. math::
         \text{mean} = \frac{\sum_{i \in H} w_{y_i} l_i}{\sum_{i \in H} w_{y_i}}
 
     with :math:`l_{(K)}` the K-th largest loss of the batch, ties kept.
@@ -138,7 +140,9 @@ class OHEMBinaryLoss(_HardPixelLoss):
     r"""Binary cross-entropy of the hard elements: those whose true class is unlikely, and at least K of them.
 
     .. math::
-        l_i = -\left[ y_i \log \sigma(x_i) + (1-y_i) \log(1-\sigma(x_i)) \right], \qquad
+        l_i = -\left[ y_i \log \sigma(x_i) + (1-y_i) \log(1-\sigma(x_i)) \right]
+
+    .. math::
         H = \{ i : l_i > -\log t \} \ \text{ if at least } K, \text{ else } \{ i : l_i \ge l_{(K)} \}
 
     with :math:`l_{(K)}` the K-th largest loss of the batch, ties kept; mean: :math:`\sum_H l_i / |H|`.

@@ -68,7 +68,9 @@ class TverskyLoss(RegionLoss):
     r"""Tversky loss: an overlap in which false positives and false negatives have weights of their own.
 
     .. math::
-        L_{nc} = 1 - \frac{TP + s}{TP + \alpha FP + \beta FN + s}, \qquad
+        L_{nc} = 1 - \frac{TP + s}{TP + \alpha FP + \beta FN + s}
+
+    .. math::
         TP = \sum_i p_{nci}\, g_{nci}, \quad FP = \sum_i p_{nci} - TP, \quad FN = \sum_i g_{nci} - TP
 
     over the pixels i that are not ignored; mean: :math:`\sum w_c L_{nc} / \sum w_c` over the pairs of image and class
