@@ -35,10 +35,10 @@ accumulates some sums in float32, so float16 can do better there. Other cells:
 - *no option*: the loss has no option to ignore an element, to weight a pair, or not to reduce; not counted.
 - *–*: the library has no such loss.
 
-The loss of an empty or fully ignored batch should be 0. Logits of ±6e4 are near the largest float16;
-the losses of wrong ones are beyond it. *torch.compile*: `fullgraph=True`, traced but not translated to machine
+The loss of an empty or fully ignored batch should be 0. Logits of ±6e4 are near the largest float16,
+and the loss of a wrong prediction exceeds it. *torch.compile*: `fullgraph=True`, traced but not translated to machine
 code. *mm\\** is whichever of mmdet, mmseg, mmpretrain and mmrazor has the loss; *PML* is pytorch-metric-learning. The
-value of the Hausdorff distances is not checked, as every library defines them differently. The numbers are in
+value of the Hausdorff distances is not checked, as every library defines it differently. The numbers are in
 `benchmarks/results/edges.json`.
 
 Python {python}, {versions}. Peers: {peers}."""

@@ -236,11 +236,9 @@ class AsymmetricLossOptimized(AsymmetricLoss):
 class AsymmetricLossSingleLabel(BaseLoss):
     r"""Asymmetric loss over class indices: the label's class and the others are focused differently.
 
-    .. math::
-        l = -\sum_c w_c\, q_c\, \omega_c \log p_c, \qquad q = (1-s)\,\mathrm{onehot}(y) + s/C
+    .. math:: l = -\sum_c w_c\, q_c\, \omega_c \log p_c, \qquad q = (1-s)\,\mathrm{onehot}(y) + s/C
 
-    .. math::
-        \omega_y = (1-p_y)^{\gamma_+}, \qquad \omega_c = p_c^{\gamma_-} \text{ for } c \ne y
+    .. math:: \omega_y = (1-p_y)^{\gamma_+}, \qquad \omega_c = p_c^{\gamma_-} \text{ for } c \ne y
 
     with :math:`p = \operatorname{softmax}(x)`. The factors ω carry a gradient.
 
