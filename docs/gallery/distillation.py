@@ -25,8 +25,8 @@ PLOTS: dict[str, Plot] = {
             *(Curve(f"temperature={T:g}", against_teacher, {"temperature": T}) for T in (1.0, 4.0)),
             Curve("temperature=1, reverse", against_teacher, {"temperature": 1.0, "kl_direction": "reverse"}),
         ),
-        "Two classes; the teacher's margin is 2. The loss of a student that is too confident grows without bound in the "
-        "forward direction, and stays below 0.13 in the reverse one.",
+        "Two classes; the teacher's margin is 2. The loss of a student that is too confident grows without bound in "
+        "the forward direction, and stays below 0.13 in the reverse one.",
         gradient="the margin",
     ),
     "DKDLoss": Plot(
